@@ -1,0 +1,93 @@
+"""What a job is: its status, its record, and the rule for names."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from zizq.errors import BadRequest
+from zizq.policy import Backoff, Retention
+
+DEFAULT_PRIORITY = 32_768
+MAX_PRIORITY = 65_535
+_RESERVED = frozenset("*?[]{}\\")
+
+
+class Status(StrEnum):
+    """Where a job is in its life; `engine.transitions` has the moves between."""
+
+    SCHEDULED = "scheduled"
+    READY = "ready"
+    IN_FLIGHT = "in_flight"
+    COMPLETED = "completed"
+    DEAD = "dead"
+
+
+TERMINAL = frozenset({Status.COMPLETED, Status.DEAD})
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A job as it rests in a store and as it travels; fields in the order of protocol.md#2.3.
+
+    Fields that are None are left out on the wire. Instants are Unix milliseconds. `payload` is the encoded
+    payload, MessagePack in a store, and None where the payload was not loaded.
+    """
+
+    id: str
+    type: str
+    queue: str
+    priority: int
+    status: Status
+    payload: msgspec.Raw | None = None
+    ready_at: int
+    attempts: int
+    retry_limit: int | None = None
+    backoff: Backoff | None = None
+    dequeued_at: int | None = None
+    failed_at: int | None = None
+    retention: Retention | None = None
+    purge_at: int | None = None
+    completed_at: int | None = None
+
+    def with_(self, **changes: object) -> JobRecord:
+        """The same record with some fields changed."""
+        return msgspec.structs.replace(self, **changes)
+
+
+class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One failure of a job (protocol.md#2.10)."""
+
+    attempt: int
+    message: str
+    error_type: str | None = None
+    backtrace: str | None = None
+    dequeued_at: int
+    failed_at: int
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker reports of a job that failed (protocol.md#4.8)."""
+
+    message: str
+    error_type: str | None = None
+    backtrace: str | None = None
+    retry_at: int | None = None
+    kill: bool | None = False
+
+
+def check_name(field: str, name: str) -> None:
+    """Hold a queue or type name to the rule of protocol.md#2.1.
+
+    Raises:
+        BadRequest: When the name is empty or has a NUL, a comma or a reserved character.
+    """
+    if not name:
+        raise BadRequest(f"{field} must not be empty")
+    if "," in name:
+        raise BadRequest(f"{field} must not contain ','")
+    if "\0" in name:
+        raise BadRequest(f"{field} must not contain null bytes")
+    for character in name:
+        if character in _RESERVED:
+            raise BadRequest(f"{field} must not contain '{character}' (reserved)")

@@ -1,0 +1,51 @@
+"""Which error is which HTTP status, in both directions."""
+
+from __future__ import annotations
+
+from zizq.errors import (
+    BadRequest,
+    BodyTooLarge,
+    ClientError,
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    Missing,
+    NotAcceptable,
+    NotFound,
+    Refusal,
+    ResponseError,
+    ServerError,
+    Unavailable,
+    Unprocessable,
+    UnsupportedFormat,
+    UnsupportedMedia,
+)
+
+STATUS: dict[type[Refusal], int] = {
+    BadRequest: 400,
+    Missing: 404,
+    NotAcceptable: 406,
+    BodyTooLarge: 413,
+    UnsupportedMedia: 415,
+    Unprocessable: 422,
+    Unavailable: 503,
+}
+"""What the server answers when it refuses."""
+
+_ERRORS: dict[int, type[ResponseError]] = {
+    400: InvalidRequest,
+    401: Forbidden,
+    403: Forbidden,
+    404: NotFound,
+    406: UnsupportedFormat,
+    409: Conflict,
+    415: UnsupportedFormat,
+    422: InvalidRequest,
+}
+
+
+def error_for(status: int) -> type[ResponseError]:
+    """What the client raises for a status that is no success."""
+    if status >= 500:
+        return ServerError
+    return _ERRORS.get(status, ClientError)
