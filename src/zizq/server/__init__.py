@@ -1,0 +1,1 @@
+"""The shell around engine and store. Start with `broker`; `app` puts the parts together."""

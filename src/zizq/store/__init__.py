@@ -1,0 +1,1 @@
+"""Where jobs rest. Start with `base`, the port; `opening` names the adapters."""

@@ -12,7 +12,6 @@ import msgspec
 from msgspec import Meta
 
 from zizq.job import DEFAULT_PRIORITY, ErrorRecord, JobRecord
-from zizq.policy import Backoff, Retention
 
 U16 = Annotated[int, Meta(ge=0, le=2**16 - 1)]
 U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -26,20 +25,12 @@ class BackoffBody(msgspec.Struct, frozen=True):
     base_ms: U32
     jitter_ms: U32
 
-    def value(self) -> Backoff:
-        """The policy it stands for, unchecked."""
-        return Backoff(self.exponent, self.base_ms, self.jitter_ms)
 
-
-class RetentionBody(msgspec.Struct, frozen=True):
+class RetentionBody(msgspec.Struct, frozen=True, omit_defaults=True):
     """A retention as it is sent."""
 
     completed_ms: U64 | None = None
     dead_ms: U64 | None = None
-
-    def value(self) -> Retention:
-        """The policy it stands for."""
-        return Retention(self.completed_ms, self.dead_ms)
 
 
 class Enqueue(msgspec.Struct, kw_only=True, omit_defaults=True):

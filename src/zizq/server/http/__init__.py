@@ -1,0 +1,1 @@
+"""The primary API over ASGI. Start with `api`, the application."""

@@ -1,0 +1,57 @@
+"""The command `zizq`: parse, call, print. Each command is loaded when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from zizq.errors import ZizqError
+
+COMMANDS = {
+    "serve": ("zizq.cli.serve", "Run the server."),
+    "work": ("zizq.cli.work", "Run a worker."),
+    "demo": ("zizq.cli.demo", "Show a server and a worker at work."),
+}
+
+
+class Commands(click.Group):
+    """A group whose commands are imported when they are named; `serve` runs when none is."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(None, "-V", "--version", package_name="zizq", prog_name="zizq")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """A fast, durable job queue."""
+    if ctx.invoked_subcommand is None:
+        command = ctx.command.get_command(ctx, "serve") if isinstance(ctx.command, click.Group) else None
+        if command is not None:
+            ctx.invoke(command)
+
+
+def main() -> None:
+    """Run the command line; an error of ours becomes one line and exit status 1."""
+    try:
+        cli(prog_name="zizq", auto_envvar_prefix=None)
+    except ZizqError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        sys.exit(1)

@@ -1,0 +1,286 @@
+"""`zizq work`: run a worker, or several."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zizq import words
+from zizq.client import Client
+from zizq.client.options import TLS
+from zizq.errors import ZizqError
+from zizq.worker.options import Summary
+from zizq.worker.running import run_loop
+from zizq.worker.shutdown import Signals
+from zizq.worker.supervisor import KILL, Supervisor
+from zizq.worker.worker import Worker
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for on the command line; it travels to child processes."""
+
+    target: str
+    url: str | None
+    concurrency: int
+    prefetch: int | None
+    queues: tuple[str, ...]
+    shutdown_timeout: float
+    format: str
+    ca: str | None
+    client_cert: str | None
+    client_key: str | None
+    worker_id: str | None
+    log_level: str
+
+
+class Queues(click.ParamType):
+    """Names of queues, with commas between."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """The names in one option."""
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
+class Duration(click.ParamType):
+    """A duration such as 30s, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds from text."""
+        if not isinstance(value, str):
+            return float(value)
+        try:
+            return words.parse_duration(value) / 1000
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:HANDLER")
+@click.option("--url", envvar="ZIZQ_URL", help="The server. [default: http://localhost:7890]")
+@click.option(
+    "-c",
+    "--concurrency",
+    envvar="ZIZQ_CONCURRENCY",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="The most handlers at once, in each process.",
+)
+@click.option(
+    "-p",
+    "--prefetch",
+    envvar="ZIZQ_PREFETCH",
+    type=click.IntRange(1),
+    help="The most unreported jobs here, in each process. [default: the concurrency]",
+)
+@click.option(
+    "-q",
+    "--queues",
+    envvar="ZIZQ_QUEUES",
+    type=Queues(),
+    multiple=True,
+    help="Queues to take from, repeated or with commas. [default: all]",
+)
+@click.option(
+    "--processes",
+    envvar="ZIZQ_PROCESSES",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Run so many workers, each in a process of its own.",
+)
+@click.option("--reload", is_flag=True, help="Start again when a source file changes; for development.")
+@click.option(
+    "--shutdown-timeout",
+    envvar="ZIZQ_SHUTDOWN_TIMEOUT",
+    type=Duration(),
+    default="30s",
+    show_default=True,
+    help="How long to wait for running handlers at the end.",
+)
+@click.option(
+    "--format",
+    "format_",
+    envvar="ZIZQ_FORMAT",
+    type=click.Choice(["msgpack", "json"]),
+    default="msgpack",
+    show_default=True,
+    help="How to speak to the server.",
+)
+@click.option("--ca", envvar="ZIZQ_CA", type=click.Path(exists=True), help="PEM file of roots to trust as well.")
+@click.option("--client-cert", envvar="ZIZQ_CLIENT_CERT", type=click.Path(exists=True), help="PEM file to show.")
+@click.option("--client-key", envvar="ZIZQ_CLIENT_KEY", type=click.Path(exists=True), help="The key of that file.")
+@click.option("--worker-id", envvar="ZIZQ_WORKER_ID", help="A name for logs, ours and the server's.")
+@click.option(
+    "--log-level",
+    envvar="ZIZQ_LOG_LEVEL",
+    default="info",
+    show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="What to say on standard error.",
+)
+def work(
+    target: str, queues: tuple[list[str], ...], processes: int, reload: bool, format_: str, **options: Any
+) -> None:
+    """Run the handlers of MODULE:HANDLER, such as myapp.jobs:router.
+
+    SIGINT or SIGTERM shuts down gracefully: no new jobs, the running ones are finished and reported. A second one
+    ends at once, with status 1.
+    """
+    names = tuple(name for group in queues for name in group)
+    order = Order(target=target, queues=names, format=format_, **options)
+    _log_to_stderr(order.log_level)
+    if reload:
+        _watch(order)
+        return
+    load(target)
+    if processes == 1:
+        _finish(*_run(order, Signals, None))
+    elif not Supervisor(_child, order, processes).run():
+        sys.exit(1)
+
+
+def load(target: str) -> Any:
+    """The handler that `module:name` names; the current folder is searched first.
+
+    Raises:
+        click.UsageError: When there is no such module or name.
+    """
+    module_name, _, name = target.partition(":")
+    if not name:
+        raise click.UsageError(f"{target!r} must be MODULE:HANDLER, such as myapp.jobs:router")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not f"{module_name}.".startswith(f"{exc.name}."):
+            raise
+        raise click.UsageError(f"there is no module {exc.name!r} here or on the path") from exc
+    except AttributeError as exc:
+        raise click.UsageError(f"{target!r}: {exc}") from exc
+    return found
+
+
+# ── one worker ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _run(order: Order, signals: Callable[[], Signals], control: Connection | None) -> tuple[Worker, Summary]:
+    """Run a worker to its end, in the main thread."""
+    handler = load(order.target)
+
+    async def main() -> tuple[Worker, Summary]:
+        tls = TLS(order.ca, order.client_cert, order.client_key) if order.ca or order.client_cert else None
+        async with Client(order.url, format=order.format, tls=tls) as client:
+            worker = Worker(
+                client,
+                handler,
+                concurrency=order.concurrency,
+                prefetch=order.prefetch,
+                queues=order.queues,
+                shutdown_timeout=order.shutdown_timeout,
+                worker_id=order.worker_id,
+            )
+            if control is not None:
+                asyncio.get_running_loop().add_reader(control.fileno(), _heed, worker, control)
+            return worker, await worker.run(signals())
+
+    try:
+        result: tuple[Worker, Summary] = run_loop(main())
+    except ZizqError as exc:
+        raise click.ClickException(str(exc)) from exc
+    return result
+
+
+def _heed(worker: Worker, control: Connection) -> None:
+    """Do what the parent says; its death says stop."""
+    try:
+        word = control.recv_bytes()
+    except (EOFError, OSError):
+        asyncio.get_running_loop().remove_reader(control.fileno())
+        worker.stop()
+        return
+    if word == KILL:
+        worker.kill()
+    else:
+        worker.stop()
+
+
+def _finish(worker: Worker, summary: Summary) -> None:
+    click.echo(str(summary), err=True)
+    code = 1 if worker.killed else 0
+    if worker.left_running:
+        # The interpreter would wait for threads that cannot be interrupted.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+# ── child processes ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _patient() -> Signals:
+    # The parent says when to kill. Signals reach a child too often: from the terminal and from the parent.
+    return Signals(second_kills=False)
+
+
+def _child(order: Order, control: Connection | None = None) -> None:
+    _log_to_stderr(order.log_level)
+    try:
+        _finish(*_run(order, _patient, control))
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+
+
+def _watch(order: Order) -> None:
+    try:
+        import watchfiles
+    except ImportError:
+        raise click.ClickException("--reload needs watchfiles: pip install 'zizq[reload]'") from None
+    watchfiles.run_process(
+        Path.cwd(),
+        target=_child,
+        args=(order,),
+        watch_filter=watchfiles.PythonFilter(),
+        # It counts in whole seconds, and must leave the worker room to end by itself.
+        sigint_timeout=int(order.shutdown_timeout) + 1,
+    )
+
+
+# ── logs ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Lines(logging.Formatter):
+    """A line for people: the message, then its fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        fields: dict[str, object] = getattr(record, "fields", {})
+        return " ".join([super().format(record), *(f"{name}={value}" for name, value in fields.items())])
+
+
+def _log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -1,0 +1,114 @@
+"""What to enqueue: a job that does not exist yet, with everything a caller may say of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from zizq.client.options import Backoff, Duration, Retention, instant_ms, to_ms
+from zizq.errors import ConfigError, EncodeError
+from zizq.job import DEFAULT_PRIORITY
+from zizq.wire import messages
+from zizq.wire.codec import Format, encode
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueue:
+    """One job to enqueue.
+
+    Args:
+        type: The name that a worker routes by.
+        payload: What the handler gets: whatever JSON can say, plus dataclasses, datetimes, UUIDs and their like.
+        queue: The queue.
+        priority: 0 to 65535, lower runs first; None is the server's default, 32768.
+        ready_at: When it may run, as an aware datetime; None is now.
+        delay: How long from now it may run, as a timedelta or in seconds; instead of `ready_at`.
+        retry_limit: How many failures are retried; None is the server's default.
+        backoff: How long it waits after a failure; None is the server's default.
+        retention: How long it is kept when finished; None is the server's default.
+        unique_key: While another job with this key is about, this one is a duplicate.
+        unique_while: Which stages of the other job count: `queued` (the default), `active` or `exists`.
+    """
+
+    type: str
+    payload: Any
+    queue: str = "default"
+    priority: int | None = None
+    ready_at: datetime | None = None
+    delay: Duration | None = None
+    retry_limit: int | None = None
+    backoff: Backoff | None = None
+    retention: Retention | None = None
+    unique_key: str | None = None
+    unique_while: str | None = None
+
+    def with_(self, **overrides: Any) -> Enqueue:
+        """The same request with some arguments changed; `delay` replaces `ready_at`, and the other way round.
+
+        Raises:
+            ConfigError: When an override is no argument of an enqueue.
+        """
+        if not overrides:
+            return self
+        if unknown := overrides.keys() - _OPTIONS:
+            raise ConfigError(f"unknown override {min(unknown)!r}: choose from {', '.join(sorted(_OPTIONS))}")
+        if overrides.get("delay") is not None:
+            overrides.setdefault("ready_at", None)
+        if overrides.get("ready_at") is not None:
+            overrides.setdefault("delay", None)
+        return replace(self, **overrides)
+
+    def to_wire(self, form: Format, now_ms: int) -> messages.Enqueue:
+        """The request as it is sent.
+
+        Args:
+            form: The format of the body it will be a part of.
+            now_ms: The wall clock, which `delay` counts from.
+
+        Raises:
+            ConfigError: When `ready_at` is naive, or comes with `delay`.
+            EncodeError: When the payload has no equivalent in JSON.
+        """
+        return messages.Enqueue(
+            type=self.type,
+            queue=self.queue,
+            payload=encode_payload(self.payload, form),
+            priority=DEFAULT_PRIORITY if self.priority is None else self.priority,
+            ready_at=later_ms(("ready_at", self.ready_at), ("delay", self.delay), now_ms),
+            retry_limit=self.retry_limit,
+            backoff=self.backoff and self.backoff.to_wire(),
+            retention=self.retention and self.retention.to_wire(),
+            unique_key=self.unique_key,
+            unique_while=self.unique_while,
+        )
+
+
+_OPTIONS = frozenset(field.name for field in fields(Enqueue)) - {"type", "payload"}
+
+
+def encode_payload(payload: object, form: Format) -> msgspec.Raw:
+    """A payload in the given format, the same in both: a datetime is text in MessagePack too.
+
+    Raises:
+        EncodeError: When it has no equivalent in JSON.
+    """
+    try:
+        return msgspec.Raw(encode(msgspec.to_builtins(payload, str_keys=True), form))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise EncodeError(f"the payload cannot be sent: {error}") from error
+
+
+def later_ms(at: tuple[str, datetime | None], after: tuple[str, Duration | None], now_ms: int) -> int | None:
+    """The instant that a pair of arguments speaks of, or None where neither is given.
+
+    Raises:
+        ConfigError: When both are given, or one is wrong.
+    """
+    if at[1] is not None and after[1] is not None:
+        raise ConfigError(f"{at[0]} and {after[0]} exclude each other: give one")
+    if at[1] is not None:
+        return instant_ms(at[0], at[1])
+    return None if after[1] is None else now_ms + to_ms(after[0], after[1])

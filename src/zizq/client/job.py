@@ -1,0 +1,203 @@
+"""Jobs and their errors as the application sees them: read straight from the wire, decoded as far as is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from zizq import policy
+from zizq.client.options import Backoff, Retention
+from zizq.errors import DecodeError
+from zizq.wire.codec import Format, read_payload
+
+_NO_RAW = msgspec.Raw()
+_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class Job(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    eq=False,
+    rename={
+        "raw_payload": "payload",
+        "ready_at_ms": "ready_at",
+        "dequeued_at_ms": "dequeued_at",
+        "failed_at_ms": "failed_at",
+        "completed_at_ms": "completed_at",
+        "purge_at_ms": "purge_at",
+        "backoff_sent": "backoff",
+        "retention_sent": "retention",
+        "frame": "python.frame",
+        "format": "python.format",
+    },
+):
+    """A job, as the server sent it; two of them are the same job when their `id` is the same.
+
+    `status` is text that compares equal to `zizq.job.Status`, and stays text where a newer server has a status
+    that this version does not know. `attempts` counts the failures so far. `duplicate` and `folded` say what
+    became of the enqueue that this job answers. `raw_payload` is the payload as it came, encoded in `format`, and
+    empty where the server left it out.
+    """
+
+    id: str
+    type: str
+    queue: str
+    priority: int
+    status: str
+    raw_payload: msgspec.Raw = _NO_RAW
+    ready_at_ms: int
+    attempts: int
+    retry_limit: int | None = None
+    backoff_sent: policy.Backoff | None = None
+    dequeued_at_ms: int | None = None
+    failed_at_ms: int | None = None
+    retention_sent: policy.Retention | None = None
+    purge_at_ms: int | None = None
+    completed_at_ms: int | None = None
+    unique_key: str | None = None
+    unique_while: str | None = None
+    duplicate: bool = False
+    folded: bool = False
+    batch: Mapping[str, Any] | None = None
+    budgets: list[dict[str, Any]] | None = None
+    # These two do not travel: `JobReader` sets them, so that a payload is decoded only when it is asked for.
+    frame: bytes = b""
+    format: Format = Format.MSGPACK
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.type!r} queue={self.queue!r} {self.status} attempts={self.attempts}>"
+
+    @property
+    def payload(self) -> Any:
+        """The payload as plain values, decoded anew at each access; None where the server left it out.
+
+        Raises:
+            DecodeError: When it is malformed.
+        """
+        return read_payload(self.raw_payload, self.format) if len(memoryview(self.raw_payload)) else None
+
+    @property
+    def ready_at(self) -> datetime:
+        """When the job may run, or could first run."""
+        return _instant(self.ready_at_ms)
+
+    @property
+    def dequeued_at(self) -> datetime | None:
+        """When a worker last took it."""
+        return _maybe_instant(self.dequeued_at_ms)
+
+    @property
+    def failed_at(self) -> datetime | None:
+        """When it last failed."""
+        return _maybe_instant(self.failed_at_ms)
+
+    @property
+    def completed_at(self) -> datetime | None:
+        """When it succeeded."""
+        return _maybe_instant(self.completed_at_ms)
+
+    @property
+    def purge_at(self) -> datetime | None:
+        """When the server will forget it."""
+        return _maybe_instant(self.purge_at_ms)
+
+    @property
+    def backoff(self) -> Backoff | None:
+        """Its own backoff; None where the server's default rules."""
+        return self.backoff_sent and Backoff.from_wire(self.backoff_sent)
+
+    @property
+    def retention(self) -> Retention | None:
+        """Its own retention; None where the server's default rules."""
+        return self.retention_sent and Retention.from_wire(self.retention_sent)
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """Fields that a newer server sent and this version does not know."""
+        if not self.frame:
+            return {}
+        return {name: value for name, value in read_payload(self.frame, self.format).items() if name not in _FIELDS}
+
+
+_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(Job))
+
+
+class JobReader:
+    """Reads jobs of one format.
+
+    Args:
+        form: The format of the bytes it will be fed.
+    """
+
+    def __init__(self, form: Format) -> None:
+        self._form = form
+        module = msgspec.json if form is Format.JSON else msgspec.msgpack
+        self._decode = module.Decoder(Job).decode
+        self._decode_many = module.Decoder(_Jobs).decode
+
+    def one(self, frame: bytes) -> Job:
+        """The job in a frame or body.
+
+        Raises:
+            DecodeError: When the bytes are no job.
+        """
+        try:
+            job = self._decode(frame)
+        except _MALFORMED as error:
+            raise DecodeError(f"the server sent a job that cannot be read: {error}") from error
+        force_setattr(job, "frame", frame)
+        force_setattr(job, "format", self._form)
+        return job
+
+    def many(self, body: bytes) -> list[Job]:
+        """The jobs in the answer to a bulk enqueue.
+
+        Raises:
+            DecodeError: When the bytes are no such answer.
+        """
+        try:
+            frames = self._decode_many(body).jobs
+        except _MALFORMED as error:
+            raise DecodeError(f"the server sent jobs that cannot be read: {error}") from error
+        return [self.one(bytes(frame)) for frame in frames]
+
+
+class _Jobs(msgspec.Struct):
+    jobs: list[msgspec.Raw]
+
+
+class JobError(
+    msgspec.Struct, frozen=True, kw_only=True, rename={"dequeued_at_ms": "dequeued_at", "failed_at_ms": "failed_at"}
+):
+    """One failure of a job; `attempt` is 1 for its first."""
+
+    attempt: int
+    message: str
+    error_type: str | None = None
+    backtrace: str | None = None
+    dequeued_at_ms: int
+    failed_at_ms: int
+
+    @property
+    def dequeued_at(self) -> datetime:
+        """When the worker that failed had taken the job."""
+        return _instant(self.dequeued_at_ms)
+
+    @property
+    def failed_at(self) -> datetime:
+        """When it failed."""
+        return _instant(self.failed_at_ms)
+
+
+def _instant(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def _maybe_instant(ms: int | None) -> datetime | None:
+    return None if ms is None else _instant(ms)

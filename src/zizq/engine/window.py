@@ -1,0 +1,248 @@
+"""The head of the ready jobs, in memory: who is next, whatever the backlog.
+
+A store may hold ten million ready jobs; only the first few thousand of each queue are kept here, in order of
+(priority, id). Each queue has a *window* and an *edge*: every ready job before the edge is in the window, every one
+from the edge on is only in the store. No edge means that the window has them all.
+
+    window:  job job job job │edge            store:  · · · job job job job job job …
+
+Four things move the edge. An insert past the limit drops the last jobs and pulls the edge in over them. A refill
+brings what the store has behind the edge and pushes it out. Jobs that arrive behind the edge are left to the store.
+A queue first met on disk opens with its edge at the very beginning.
+
+A window that is empty with an edge is *blind*: its next job is known to the store alone. Order over several queues
+is exact, so nothing is taken from any of them until the blind one was refilled (protocol.md#4.1).
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from collections.abc import Collection, Iterable
+from heapq import heapify, heappop, heapreplace
+
+from zizq.job import JobRecord
+
+Key = tuple[int, str]
+FIRST: Key = (-1, "")
+"""A key before that of every job."""
+
+TOTAL = 32_768
+"""How many jobs all windows hold together; about 20 MB with small payloads."""
+LIMIT = 8_192
+"""How many jobs one window holds at most: four or more refills ahead of the fastest worker measured."""
+LEAST = 16
+
+
+def key_of(job: JobRecord) -> Key:
+    """Where a job stands in the order of dispatch."""
+    return (job.priority, job.id)
+
+
+class Window:
+    """The head of one queue."""
+
+    __slots__ = ("_gone", "_lanes", "_priorities", "count", "edge")
+
+    def __init__(self, edge: Key | None = None) -> None:
+        self.edge = edge
+        self.count = 0
+        self._lanes: dict[int, deque[JobRecord]] = {}
+        self._priorities: list[int] = []
+        # Discarded jobs that still sit in a lane: they are stepped over when they come to its end.
+        self._gone: set[str] = set()
+
+    @property
+    def blind(self) -> bool:
+        """Whether the next job is known to the store alone."""
+        return not self.count and self.edge is not None
+
+    def head(self) -> Key:
+        """The key of the first job; the window must not be empty."""
+        priority = self._priorities[0]
+        return (priority, self._lanes[priority][0].id)
+
+    def pop(self) -> JobRecord:
+        """Take out the first job; the window must not be empty."""
+        job = self._lanes[self._priorities[0]].popleft()
+        self.count -= 1
+        self._tidy()
+        return job
+
+    def insert(self, jobs: Iterable[JobRecord], limit: int) -> None:
+        """Put in ready jobs, in any order, but for those from the edge on; keep at most `limit`."""
+        edge = self.edge
+        astray: set[int] = set()
+        for job in jobs:
+            if edge is not None and (job.priority, job.id) >= edge:
+                continue
+            lane = self._lanes.get(job.priority)
+            if lane is None:
+                lane = self._lanes[job.priority] = deque()
+                insort(self._priorities, job.priority)
+            if lane and lane[-1].id > job.id:
+                astray.add(job.priority)
+            lane.append(job)
+            self.count += 1
+        for priority in astray:
+            lane = self._lanes[priority]
+            self._lanes[priority] = deque(sorted(lane, key=lambda job: job.id))
+        self.trim(limit)
+
+    def discard(self, job_id: str, priority: int) -> None:
+        """Forget a ready job that was not taken; one from the edge on is not held anyway."""
+        if self.edge is not None and (priority, job_id) >= self.edge:
+            return
+        lane = self._lanes.get(priority)
+        if lane is None:
+            return
+        self._gone.add(job_id)
+        self.count -= 1
+        self._tidy()
+
+    def trim(self, limit: int) -> None:
+        """Leave the last jobs to the store until `limit` are held."""
+        while self.count > limit:
+            lane = self._lanes[self._priorities[-1]]
+            job = lane.pop()
+            if not lane:
+                del self._lanes[self._priorities.pop()]
+            self.edge = key_of(job)
+            if job.id in self._gone:
+                self._gone.discard(job.id)
+            else:
+                self.count -= 1
+
+    def _tidy(self) -> None:
+        """Make the first entry of the first lane a job that is there."""
+        while self._priorities:
+            lane = self._lanes[self._priorities[0]]
+            while lane and self._gone and lane[0].id in self._gone:
+                self._gone.discard(lane.popleft().id)
+            if lane:
+                return
+            del self._lanes[self._priorities.pop(0)]
+
+
+class ReadySet:
+    """The windows of all queues, and the order over them.
+
+    Args:
+        total: How many jobs all windows may hold together.
+        limit: How many one window may hold.
+    """
+
+    def __init__(self, total: int = TOTAL, limit: int = LIMIT) -> None:
+        self._total = total
+        self._most = limit
+        self._windows: dict[str, Window] = {}
+
+    @property
+    def _limit(self) -> int:
+        return max(LEAST, min(self._most, self._total // max(1, len(self._windows))))
+
+    def open(self, queue: str) -> None:
+        """Say that the store holds ready jobs of a queue which were never given to `insert`."""
+        self._windows.setdefault(queue, Window(FIRST))
+
+    def insert(self, jobs: Iterable[JobRecord]) -> set[str]:
+        """Put in jobs that became ready; returns their queues."""
+        by_queue: dict[str, list[JobRecord]] = {}
+        for job in jobs:
+            by_queue.setdefault(job.queue, []).append(job)
+        for queue, some in by_queue.items():
+            window = self._windows.get(queue)
+            if window is None:
+                window = self._windows[queue] = Window()
+            window.insert(some, self._limit)
+        return set(by_queue)
+
+    def discard(self, job: JobRecord) -> None:
+        """Forget a job that is no longer ready."""
+        window = self._windows.get(job.queue)
+        if window is not None:
+            window.discard(job.id, job.priority)
+            self._close(job.queue, window)
+
+    def take(self, queues: Collection[str], limit: int) -> list[JobRecord]:
+        """Take out up to `limit` jobs in order of (priority, id); fewer where a blind queue stops it.
+
+        Args:
+            queues: The queues to take from; empty for all.
+            limit: How many at most.
+        """
+        windows = self._windows
+        names = [name for name in queues if name in windows] if queues else list(windows)
+        heads = []
+        for name in names:
+            window = windows[name]
+            if window.blind:
+                return []
+            heads.append((window.head(), name))
+        jobs = self._merge(heads, limit)
+        for name in names:
+            self._close(name, windows[name])
+        return jobs
+
+    def _merge(self, heads: list[tuple[Key, str]], limit: int) -> list[JobRecord]:
+        jobs: list[JobRecord] = []
+        heapify(heads)
+        while heads and len(jobs) < limit:
+            name = heads[0][1]
+            window = self._windows[name]
+            if len(heads) == 1:
+                jobs += [window.pop() for _ in range(min(limit - len(jobs), window.count))]
+                break
+            jobs.append(window.pop())
+            if window.count:
+                heapreplace(heads, (window.head(), name))
+            elif window.edge is None:
+                heappop(heads)
+            else:
+                break
+        return jobs
+
+    def blind(self, queues: Collection[str]) -> list[str]:
+        """Those of the queues (empty: all) that must be refilled before anything can be taken."""
+        names = [name for name in queues if name in self._windows] if queues else self._windows
+        return [name for name in names if self._windows[name].blind]
+
+    def low(self, queues: Iterable[str]) -> list[str]:
+        """Those of the queues (empty: all) that should be refilled soon: half empty, with more in the store."""
+        half = self._limit // 2
+        windows = self._windows
+        names = queues or windows
+        return [
+            name for name in names if name in windows and windows[name].edge is not None and windows[name].count < half
+        ]
+
+    def edge(self, queue: str) -> Key | None:
+        """Where a refill of a queue starts; None when its window has everything."""
+        window = self._windows.get(queue)
+        return window.edge if window is not None else None
+
+    def wanted(self, queue: str) -> int:
+        """How many jobs a refill of a queue should bring."""
+        window = self._windows.get(queue)
+        return max(1, self._limit - (window.count if window is not None else 0))
+
+    def refill(self, queue: str, jobs: list[JobRecord], edge: Key | None) -> None:
+        """Put in what the store had from the old edge on.
+
+        Args:
+            queue: The queue.
+            jobs: Its ready jobs from the old edge up to the new one.
+            edge: Where the rest begins, or None when there is no more.
+        """
+        window = self._windows.setdefault(queue, Window())
+        window.edge = edge
+        window.insert(jobs, self._limit)
+        self._close(queue, window)
+
+    def clear(self) -> None:
+        """Forget everything; the store holds no ready job."""
+        self._windows.clear()
+
+    def _close(self, queue: str, window: Window) -> None:
+        if not window.count and window.edge is None:
+            self._windows.pop(queue, None)

@@ -1,0 +1,67 @@
+"""The server as a whole: builds all parts, and owns the order in which they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+
+from zizq.clock import Clock, Dice, SystemClock, SystemDice
+from zizq.server.broker import Broker
+from zizq.server.duties import Promoter, Reaper
+from zizq.server.http.api import Api
+from zizq.server.settings import Settings
+from zizq.store.base import Store
+from zizq.store.opening import make_store
+
+
+class App:
+    """A server without sockets: an ASGI application, and the duties behind it.
+
+    Args:
+        settings: The options.
+        store: Where jobs rest; None for the embedded store that the settings name.
+        clock: The time for everything.
+        dice: The randomness for everything.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: Store | None = None,
+        clock: Clock | None = None,
+        dice: Dice | None = None,
+    ) -> None:
+        clock, dice = clock or SystemClock(), dice or SystemDice()
+        store = store or make_store(settings.root_dir, settings.store_options, dice)
+        self.broker = Broker(store, clock, dice, settings.global_in_flight_limit)
+        self.asgi = Api(
+            self.broker,
+            clock,
+            version("zizq"),
+            heartbeat_ms=settings.heartbeat_interval,
+            max_body=settings.max_body_size,
+        )
+        self._promoter = Promoter(self.broker, clock, settings.scheduler_batch_size)
+        self._reaper = Reaper(self.broker, settings.reaper_check_interval)
+        self._duties: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Open the store, then begin the duties; requests may be served after that.
+
+        Raises:
+            ConfigError: When the store cannot be opened.
+        """
+        await self.broker.start()
+        self._duties = [asyncio.create_task(duty.run()) for duty in (self._promoter, self._reaper)]
+
+    def end_streams(self) -> None:
+        """Ask all take streams to give their jobs back and end; other requests go on."""
+        self.broker.close_streams()
+
+    async def stop(self) -> None:
+        """End the duties and close the store; requests must have ended."""
+        for duty in self._duties:
+            duty.cancel()
+        await asyncio.gather(*self._duties, return_exceptions=True)
+        await self.broker.stop()

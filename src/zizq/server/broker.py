@@ -1,0 +1,229 @@
+"""The broker: enqueue, take, succeed, fail, release. It asks the store, and wakes those who wait.
+
+It holds no rule of a job's life (those are the engine's) and no format (those are the wire's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from itertools import count
+
+from zizq.clock import Clock, Dice
+from zizq.errors import Missing
+from zizq.ids import IdGenerator
+from zizq.job import ErrorRecord, Failure, JobRecord
+from zizq.server.consumers import Consumer, Consumers
+from zizq.store.base import Order, Store
+
+NewJob = Callable[[str, int], JobRecord]
+"""Makes a job of the identifier and the instant that it is given."""
+
+
+class Broker:
+    """What the server does with jobs; hears the store as its `Listener`.
+
+    Args:
+        store: Where jobs rest; the broker opens and closes it.
+        clock: The time for all that is stored.
+        dice: Fills identifiers.
+        in_flight_limit: How many jobs may be in flight over all streams; 0 for any number.
+    """
+
+    def __init__(self, store: Store, clock: Clock, dice: Dice, in_flight_limit: int = 0) -> None:
+        self._store = store
+        self._clock = clock
+        self._next_id = IdGenerator(clock, dice).next
+        self._consumers = Consumers(in_flight_limit)
+        self._owners = count(1)
+        # Steps with every job that becomes ready, so that a take knows whether it looked too early.
+        self._news = 0
+        self.on_scheduled: Callable[[int], None] = lambda at: None
+        """Hears for when a job is scheduled."""
+
+    async def start(self) -> None:
+        """Open the store.
+
+        Raises:
+            ConfigError: When it cannot be opened.
+        """
+        await self._store.open(self)
+
+    async def stop(self) -> None:
+        """Close the store; streams and requests must have ended."""
+        await self._store.close()
+
+    # ── what the store tells (store.base.Listener) ──
+
+    def available(self, queues: Collection[str]) -> None:
+        """Jobs became ready."""
+        self._news += 1
+        self._consumers.available(queues)
+
+    def scheduled(self, at: int) -> None:
+        """A job was scheduled."""
+        self.on_scheduled(at)
+
+    def freed(self, owner: int, count: int) -> None:
+        """Jobs left an owner."""
+        self._consumers.freed(owner, count)
+
+    # ── enqueue ──
+
+    async def enqueue(self, makers: Sequence[NewJob]) -> list[JobRecord]:
+        """Store new jobs, all or none; returns them without payloads.
+
+        Args:
+            makers: One for each job, in order; each may refuse by raising.
+
+        Raises:
+            Refusal: What a maker raised, or `Unavailable`; nothing is stored.
+        """
+        now = self._clock.wall_ms()
+        jobs = [make(self._next_id(), now) for make in makers]
+        if jobs:
+            await self._store.enqueue(jobs)
+        return jobs
+
+    # ── take ──
+
+    def open_stream(self, queues: Collection[str], prefetch: int) -> Consumer:
+        """Begin a take stream.
+
+        Args:
+            queues: The queues to take from; empty for all.
+            prefetch: How many unacknowledged jobs it may hold; 0 for any number.
+        """
+        consumer = Consumer(next(self._owners), queues, prefetch)
+        self._consumers.add(consumer)
+        return consumer
+
+    async def take(self, consumer: Consumer) -> list[JobRecord]:
+        """Hand a stream as many ready jobs as it has room for.
+
+        An empty list means that there are none, or no room; the consumer is woken when that may have changed.
+
+        Raises:
+            Unavailable: When the store cannot read.
+        """
+        while True:
+            room = self._consumers.room(consumer)
+            if room <= 0:
+                break
+            news = self._news
+            self._consumers.reserve(consumer, room)
+            taken = 0
+            try:
+                jobs = await self._store.take(consumer.owner, consumer.queues, room, self._clock.wall_ms())
+                taken = len(jobs)
+            finally:
+                self._consumers.handed(consumer, room, taken)
+            if jobs:
+                return jobs
+            if news == self._news:
+                break
+        self._consumers.starve(consumer)
+        return []
+
+    async def close_stream(self, consumer: Consumer) -> int:
+        """End a take stream: what it holds is ready again. Returns how many jobs that were."""
+        self._consumers.remove(consumer)
+        return await self._store.release(consumer.owner)
+
+    def close_streams(self) -> None:
+        """Ask all take streams to end."""
+        self._consumers.close()
+
+    def stream_count(self) -> int:
+        """How many take streams are open."""
+        return len(self._consumers)
+
+    # ── settle ──
+
+    async def succeed(self, ids: Sequence[str]) -> list[str]:
+        """Complete jobs in flight; returns those of the ids that were not (protocol.md#4.7)."""
+        unique = list(dict.fromkeys(ids))
+        found = await self._store.succeed(unique, self._clock.wall_ms())
+        return [job_id for job_id, done in zip(unique, found, strict=True) if not done]
+
+    async def fail(self, job_id: str, failure: Failure) -> JobRecord:
+        """Count and record a failure; returns the job after it.
+
+        Raises:
+            Missing: When the job is not in flight.
+        """
+        job = await self._store.fail(job_id, failure, self._clock.wall_ms())
+        if job is None:
+            raise Missing("job not found in in-flight set")
+        return job
+
+    # ── read and delete ──
+
+    async def get(self, job_id: str) -> JobRecord:
+        """One job with its payload.
+
+        Raises:
+            Missing: When there is none.
+        """
+        job = await self._store.get(job_id, self._clock.wall_ms())
+        if job is None:
+            raise Missing("job not found")
+        return job
+
+    async def errors(self, job_id: str, after: int | None, order: Order, limit: int) -> list[ErrorRecord]:
+        """Failures of a job.
+
+        Raises:
+            Missing: When there is no such job.
+        """
+        await self.get(job_id)
+        return await self._store.errors(job_id, after, order, limit)
+
+    async def error(self, job_id: str, attempt: int) -> ErrorRecord:
+        """One failure of a job.
+
+        Raises:
+            Missing: When there is no such job, or no such failure.
+        """
+        await self.get(job_id)
+        record = await self._store.error(job_id, attempt)
+        if record is None:
+            raise Missing("error record not found")
+        return record
+
+    async def delete(self, job_id: str) -> None:
+        """Remove a job in any status.
+
+        Raises:
+            Missing: When there is none.
+        """
+        [found] = await self._store.delete([job_id])
+        if not found:
+            raise Missing("job not found")
+
+    async def queues(self) -> list[str]:
+        """The names of the queues that hold a job."""
+        return await self._store.queues(self._clock.wall_ms())
+
+    async def reset(self) -> None:
+        """Remove everything."""
+        await self._store.reset()
+
+    def trouble(self) -> str | None:
+        """Why writes are refused; None when they are not."""
+        return self._store.trouble()
+
+    # ── duties ──
+
+    async def promote(self, limit: int) -> int | None:
+        """Make all due jobs ready, `limit` at a time; returns when the next one is due, in Unix milliseconds."""
+        promoted = limit
+        while promoted == limit:
+            promoted = await self._store.promote(self._clock.wall_ms(), limit)
+        return await self._store.next_due()
+
+    async def reap(self, limit: int) -> int:
+        """Delete all finished jobs past their retention, `limit` at a time; returns how many."""
+        total = 0
+        while reaped := await self._store.reap(self._clock.wall_ms(), limit):
+            total += reaped
+        return total

@@ -1,0 +1,194 @@
+"""Open take streams: what room each has, and which of them is woken when jobs become ready.
+
+A consumer is in one of three waits:
+
+* *full*: it holds as many jobs as its prefetch allows, and waits for one of them to leave;
+* *hungry*: it has room, and waits for its queues to have a job;
+* *blocked*: it has room, and the server as a whole has not (the global in-flight limit).
+
+One event wakes one consumer, which then takes as many jobs as it has room for, and passes the wake on when there may
+be more. So a thousand idle streams cost nothing when a job arrives. A wake is never lost: a consumer that goes away
+with it, or finds nothing, passes it on as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+
+class Consumer:
+    """One take stream.
+
+    Args:
+        owner: What the store knows it by.
+        queues: The queues it takes from; empty for all.
+        prefetch: How many unacknowledged jobs it may hold; 0 for any number.
+    """
+
+    def __init__(self, owner: int, queues: Collection[str], prefetch: int) -> None:
+        self.owner = owner
+        self.queues = frozenset(queues)
+        self.prefetch = prefetch
+        self.held = 0
+        self.closed = False
+        self._woken = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def room(self) -> int:
+        """How many more jobs it may be handed at once."""
+        # Without a limit the socket sets the pace: one job at a time (protocol.md#4.3).
+        return self.prefetch - self.held if self.prefetch else 1
+
+    def wake(self) -> None:
+        """Let `wait` return; a wake that comes before the wait is kept for it."""
+        self._woken = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def close(self) -> None:
+        """Say that the stream is to end."""
+        self.closed = True
+        self.wake()
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait to be woken; returns False when `timeout_s` seconds passed instead."""
+        if not self._woken:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(timeout_s, _finish, self._waiter)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        woken, self._woken = self._woken, False
+        return woken
+
+
+def _finish(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class Consumers:
+    """All consumers of a server, and who waits for what.
+
+    Args:
+        limit: How many jobs may be in flight over all; 0 for any number.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._in_flight = 0
+        self._all: dict[int, Consumer] = {}
+        # By queue, or "" for those that take from all. Insertion order is the order of waiting: whoever waits
+        # longest is woken first.
+        self._hungry: dict[str, dict[int, Consumer]] = {}
+        self._blocked: dict[int, Consumer] = {}
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, consumer: Consumer) -> None:
+        """A stream opened; it ends at once when the server is about to stop."""
+        self._all[consumer.owner] = consumer
+        if self._closed:
+            consumer.close()
+
+    def remove(self, consumer: Consumer) -> None:
+        """A stream closed; a wake that it may have had goes to the next."""
+        self._all.pop(consumer.owner, None)
+        self._unlist(consumer)
+        self._wake_next(consumer)
+        self._wake_blocked()
+
+    def room(self, consumer: Consumer) -> int:
+        """How many jobs a consumer may be handed now, within its own room and the server's."""
+        if not self._limit:
+            return consumer.room
+        return min(consumer.room, self._limit - self._in_flight)
+
+    def reserve(self, consumer: Consumer, count: int) -> None:
+        """Count jobs as handed to a consumer, before they are taken."""
+        consumer.held += count
+        self._in_flight += count
+
+    def handed(self, consumer: Consumer, reserved: int, taken: int) -> None:
+        """A take is over: give back what was reserved in vain, and pass the wake on."""
+        self._count(consumer.owner, reserved - taken)
+        if taken == reserved:
+            self._wake_next(consumer)
+        self._wake_blocked()
+
+    def starve(self, consumer: Consumer) -> None:
+        """A consumer found nothing, or no room: it waits."""
+        if consumer.room <= 0:
+            return
+        if self.room(consumer) <= 0:
+            self._blocked[consumer.owner] = consumer
+            return
+        for queue in consumer.queues or ("",):
+            self._hungry.setdefault(queue, {})[consumer.owner] = consumer
+
+    def available(self, queues: Collection[str]) -> None:
+        """These queues have ready jobs: wake one consumer for each."""
+        for queue in queues:
+            if not self._wake_first(queue):
+                self._wake_first("")
+
+    def freed(self, owner: int, count: int) -> None:
+        """This many jobs left an owner: it has room again, and so has the server."""
+        consumer = self._all.get(owner)
+        if consumer is not None and consumer.room <= 0:
+            consumer.wake()
+        self._count(owner, count)
+        self._wake_blocked()
+
+    def close(self) -> None:
+        """End all streams, and all that are still to come."""
+        self._closed = True
+        for consumer in self._all.values():
+            consumer.close()
+
+    def _count(self, owner: int, count: int) -> None:
+        self._in_flight -= count
+        consumer = self._all.get(owner)
+        if consumer is not None:
+            consumer.held -= count
+
+    def _wake_next(self, consumer: Consumer) -> None:
+        """Wake those that may take what this consumer left, or did not come to take.
+
+        Whatever it left is in one of its queues. Of the consumers that wait for that queue, by name or with all
+        others, one of each kind is enough: it either empties the queue or passes on in turn.
+        """
+        for queue in [*(consumer.queues or self._hungry), ""]:
+            self._wake_first(queue)
+
+    def _wake_first(self, queue: str) -> bool:
+        """Wake the consumer that has waited longest under a queue's name, or "" for all; False when none has."""
+        waiting = self._hungry.get(queue)
+        if not waiting:
+            return False
+        consumer = next(iter(waiting.values()))
+        self._unlist(consumer)
+        consumer.wake()
+        return True
+
+    def _wake_blocked(self) -> None:
+        if self._blocked and self._in_flight < self._limit:
+            consumer = next(iter(self._blocked.values()))
+            self._unlist(consumer)
+            consumer.wake()
+
+    def _unlist(self, consumer: Consumer) -> None:
+        self._blocked.pop(consumer.owner, None)
+        for queue in consumer.queues or ("",):
+            waiting = self._hungry.get(queue)
+            if waiting is not None:
+                waiting.pop(consumer.owner, None)
+                if not waiting:
+                    del self._hungry[queue]

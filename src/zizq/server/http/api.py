@@ -1,0 +1,195 @@
+"""The ASGI application: finds the handler of a request, and turns refusals into responses.
+
+The checks run in the order of protocol.md#1.1: Accept, path and query, content type and body, then the call itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from zizq.clock import Clock
+from zizq.errors import NotAcceptable, Refusal, Unavailable, UnsupportedMedia
+from zizq.server.broker import Broker
+from zizq.server.http.exchange import NO_CONTENT, Receive, Request, Response, Scope, Send, respond
+from zizq.server.http.jobs import JobHandlers
+from zizq.server.http.take import TakeHandler
+from zizq.wire import codec, framing
+from zizq.wire import operations as op
+from zizq.wire.codec import Format
+from zizq.wire.faults import STATUS
+from zizq.wire.messages import ErrorBody, Health, Queues, Version
+
+log = logging.getLogger("zizq.api.primary")
+
+Handler = Callable[..., Awaitable[Response]]
+
+
+class Api:
+    """The primary API.
+
+    Args:
+        broker: What the handlers call.
+        clock: Measures silence and latency.
+        version: What GET /version answers.
+        heartbeat_ms: Silence on a take stream after which a heartbeat is sent.
+        max_body: The largest request body, in bytes.
+    """
+
+    def __init__(self, broker: Broker, clock: Clock, version: str, heartbeat_ms: int, max_body: int) -> None:
+        self._broker = broker
+        self._clock = clock
+        self._version = version
+        self._max_body = max_body
+        self._take = TakeHandler(broker, clock, heartbeat_ms)
+        self._routes = Routes(self._handlers(JobHandlers(broker)))
+
+    def _handlers(self, jobs: JobHandlers) -> dict[op.Operation, Handler]:
+        return {
+            op.HEALTH: self._health,
+            op.VERSION: self._get_version,
+            op.QUEUES: self._queues,
+            op.RESET: self._reset,
+            op.ENQUEUE: jobs.enqueue,
+            op.ENQUEUE_BULK: jobs.enqueue_bulk,
+            op.SUCCEED_BULK: jobs.succeed_bulk,
+            op.GET_JOB: jobs.get,
+            op.DELETE_JOB: jobs.delete,
+            op.SUCCEED: jobs.succeed,
+            op.FAIL: jobs.fail,
+            op.LIST_ERRORS: jobs.list_errors,
+            op.GET_ERROR: jobs.get_error,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._serve(Request(scope, receive, self._max_body), send)
+
+    async def _serve(self, request: Request, send: Send) -> None:
+        scope = request.scope
+        began = self._clock.mono_s() if log.isEnabledFor(logging.DEBUG) else None
+        method = scope["method"]
+        if scope["path"] == op.TAKE.path and method in ("GET", "HEAD"):
+            response = await self._stream(request, send)
+        else:
+            response = await self._answer(request)
+        if response is not None:
+            await respond(send, response, with_body=method != "HEAD")
+        if began is not None:
+            _log_request(scope, 200 if response is None else response.status, self._clock.mono_s() - began)
+
+    async def _stream(self, request: Request, send: Send) -> Response | None:
+        """Serve a take stream; a response means that it was refused."""
+        try:
+            await self._take.stream(request, send)
+        except NotAcceptable as refusal:
+            return _refused(refusal, Format.JSON, framing.STREAMS)
+        except Refusal as refusal:
+            return _refused(refusal, Format.JSON)
+        return None
+
+    async def _answer(self, request: Request) -> Response:
+        request.form = Format.JSON
+        try:
+            request.form = codec.response_format(request.accept)
+            route = self._routes.find(request.scope["method"], request.scope["path"])
+            if isinstance(route, Response):
+                return route if route.status == 405 else request.answer(404, ErrorBody("not found"))
+            handler, arguments = route
+            return await handler(request, *arguments)
+        except Refusal as refusal:
+            return _refused(refusal, request.form)
+        except Exception:
+            log.exception("request failed", extra={"fields": {"path": request.scope["path"]}})
+            return request.answer(500, ErrorBody("internal server error"))
+
+    # ── small calls (protocol.md#9) ──
+
+    async def _health(self, request: Request) -> Response:
+        trouble = self._broker.trouble()
+        if trouble is None:
+            return request.answer(200, Health("ok"))
+        return request.answer(200, {"status": "read-only", "reason": trouble})
+
+    async def _get_version(self, request: Request) -> Response:
+        return request.answer(200, Version(self._version))
+
+    async def _queues(self, request: Request) -> Response:
+        return request.answer(200, Queues(await self._broker.queues()))
+
+    async def _reset(self, request: Request) -> Response:
+        await self._broker.reset()
+        return NO_CONTENT
+
+
+class Routes:
+    """From method and path to handler, made from the table of operations.
+
+    Paths are few and shallow, so a path with variables is found by the shape of its segments: variables become
+    "*", fixed segments win over them (protocol.md#1.4).
+    """
+
+    def __init__(self, handlers: dict[op.Operation, Handler]) -> None:
+        self._fixed: dict[str, dict[str, Handler]] = {}
+        self._shaped: dict[tuple[str, ...], dict[str, Handler]] = {}
+        for operation, handler in handlers.items():
+            segments = tuple("*" if part.startswith("{") else part for part in operation.path.split("/"))
+            methods = (
+                self._shaped.setdefault(segments, {}) if "*" in segments else self._fixed.setdefault(operation.path, {})
+            )
+            methods[operation.method] = handler
+            if operation.method == "GET":
+                methods["HEAD"] = handler
+        self._fixed.setdefault(op.TAKE.path, {})
+
+    def find(self, method: str, path: str) -> tuple[Handler, tuple[str, ...]] | Response:
+        """The handler and the values of the path's variables, or a 404 or 405."""
+        methods = self._fixed.get(path)
+        arguments: tuple[str, ...] = ()
+        if methods is None:
+            methods, arguments = self._find_shaped(path)
+        if methods is None:
+            return Response(404)
+        handler = methods.get(method)
+        if handler is None:
+            allowed = ", ".join(sorted(methods or ("GET", "HEAD")))
+            return Response(405, headers=((b"allow", allowed.encode()),))
+        return handler, arguments
+
+    def _find_shaped(self, path: str) -> tuple[dict[str, Handler] | None, tuple[str, ...]]:
+        parts = path.split("/")
+        for shape, methods in self._shaped.items():
+            if len(shape) == len(parts) and all(s == p or (s == "*" and p) for s, p in zip(shape, parts, strict=True)):
+                return methods, tuple(p for s, p in zip(shape, parts, strict=True) if s == "*")
+        return None, ()
+
+
+def _refused(refusal: Refusal, form: Format, supported: list[str] | None = None) -> Response:
+    status = next(STATUS[kind] for kind in type(refusal).__mro__ if kind in STATUS)
+    if supported is None and isinstance(refusal, NotAcceptable | UnsupportedMedia):
+        supported = codec.ORDINARY
+    body = codec.encode(ErrorBody(str(refusal), supported), form)
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if isinstance(refusal, Unavailable):
+        headers = ((b"retry-after", b"1"),)
+    return Response(status, body, form.value.encode(), headers)
+
+
+def _log_request(scope: Scope, status: int, seconds: float) -> None:
+    path = scope["path"]
+    if scope["query_string"]:
+        path += "?" + scope["query_string"].decode("latin-1")
+    fields = {"method": scope["method"], "path": path, "status": status, "latency_ms": round(seconds * 1000, 3)}
+    log.debug("request", extra={"fields": fields})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Say yes to start and stop: the broker is started and stopped by `server.app`, not by the ASGI server."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

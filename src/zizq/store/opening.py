@@ -1,0 +1,62 @@
+"""From a store's address to a store: the only file that names the adapters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zizq.clock import Dice
+from zizq.errors import ConfigError
+from zizq.policy import Defaults
+from zizq.store.base import CommitMode, Store
+from zizq.store.memory import MemoryStore
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """How a store behaves, whichever it is.
+
+    Args:
+        defaults: What jobs get where they say nothing.
+        enqueue_mode: The commit mode of enqueues.
+        default_mode: The commit mode of all other writes.
+        cache_bytes: Memory for pages of the database file.
+        enqueue_batch: How many enqueue calls share a commit at most.
+        complete_batch: How many other calls share a commit at most.
+    """
+
+    defaults: Defaults = field(default_factory=Defaults)
+    enqueue_mode: CommitMode = CommitMode.FSYNC
+    default_mode: CommitMode = CommitMode.BUFFERED
+    cache_bytes: int = 32 * 2**20
+    enqueue_batch: int = 1000
+    complete_batch: int = 1000
+
+
+def make_store(place: Path | None, options: StoreOptions, dice: Dice) -> Store:
+    """A store that is not open yet.
+
+    Args:
+        place: The folder of an embedded store, made when it is missing; None keeps everything in memory.
+        options: How it behaves.
+        dice: Places retries inside their jitter.
+
+    Raises:
+        ConfigError: When the extra that the store needs is not installed.
+    """
+    if place is None:
+        return MemoryStore(options.defaults, dice)
+    try:
+        from zizq.store.sqlite.store import SqliteStore
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the embedded store needs {error.name}: pip install 'zizq[server]'") from error
+    return SqliteStore(
+        place,
+        options.defaults,
+        dice,
+        enqueue_mode=options.enqueue_mode,
+        default_mode=options.default_mode,
+        cache_bytes=options.cache_bytes,
+        enqueue_batch=options.enqueue_batch,
+        complete_batch=options.complete_batch,
+    )

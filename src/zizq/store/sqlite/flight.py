@@ -1,0 +1,94 @@
+"""The jobs in flight: who holds what, in memory alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from zizq.engine.decide import Settled
+from zizq.job import JobRecord
+
+
+class Holding:
+    """One job in flight.
+
+    `settling` is set from the moment that its end is put to the writer until that is answered: such a job can be
+    neither settled nor released a second time.
+    """
+
+    __slots__ = ("job", "owner", "settling")
+
+    def __init__(self, job: JobRecord, owner: int) -> None:
+        self.job = job
+        self.owner = owner
+        self.settling = False
+
+
+class Flight:
+    """All jobs in flight, by identifier and by owner."""
+
+    def __init__(self) -> None:
+        self._holdings: dict[str, Holding] = {}
+        self._owned: dict[int, set[str]] = {}
+
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._holdings
+
+    def get(self, job_id: str) -> JobRecord | None:
+        """The job in flight under an identifier, without its payload."""
+        holding = self._holdings.get(job_id)
+        return None if holding is None else holding.job
+
+    def add(self, jobs: Iterable[JobRecord], owner: int) -> None:
+        """Note that an owner holds jobs."""
+        owned = self._owned.setdefault(owner, set())
+        for job in jobs:
+            self._holdings[job.id] = Holding(job, owner)
+            owned.add(job.id)
+
+    def claim(self, ids: Sequence[str]) -> list[JobRecord | None]:
+        """Mark jobs as settling; None for each that is not in flight or is settling already."""
+        return [self._claim(job_id) for job_id in ids]
+
+    def _claim(self, job_id: str) -> JobRecord | None:
+        holding = self._holdings.get(job_id)
+        if holding is None or holding.settling:
+            return None
+        holding.settling = True
+        return holding.job
+
+    def unclaim(self, ids: Iterable[str]) -> list[JobRecord]:
+        """Take back a claim that could not be carried out; returns the jobs whose owner has gone meanwhile."""
+        orphans = []
+        for job_id in ids:
+            holding = self._holdings[job_id]
+            holding.settling = False
+            if job_id not in self._owned.get(holding.owner, ()):
+                orphans.append(holding.job)
+        return orphans
+
+    def claim_owned(self, owner: int) -> list[JobRecord]:
+        """Forget an owner; marks as settling, and returns, the jobs it holds that are not settling yet."""
+        claimed = self.claim(sorted(self._owned.pop(owner, ())))
+        return [job for job in claimed if job is not None]
+
+    def land(self, ids: Iterable[str]) -> dict[int, int]:
+        """Forget jobs that are settled, released or deleted; returns how many each owner is rid of."""
+        freed: dict[int, int] = {}
+        for job_id in ids:
+            holding = self._holdings.pop(job_id, None)
+            if holding is None:
+                continue
+            freed[holding.owner] = freed.get(holding.owner, 0) + 1
+            owned = self._owned.get(holding.owner)
+            if owned is not None:
+                owned.discard(job_id)
+        return freed
+
+    def clear(self) -> dict[int, int]:
+        """Forget all jobs; returns how many each owner is rid of."""
+        return self.land(list(self._holdings))
+
+
+def settled_ids(settled: Iterable[Settled]) -> list[str]:
+    """The identifiers of jobs that were decided upon."""
+    return [one.job.id for one in settled]

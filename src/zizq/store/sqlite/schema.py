@@ -1,0 +1,134 @@
+"""The database file: its tables, its settings, and the lock that keeps a second server out.
+
+To change the tables: append a migration, never edit one that was released. Each runs once, in a transaction; the
+number of migrations that ran is kept in `user_version`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import apsw
+
+from zizq.errors import ConfigError
+
+APPLICATION_ID = 0x7A697A71  # "zizq"
+PAGE_SIZE = 8192
+CHECKPOINT_PAGES = 4000
+"""WAL pages after which a commit copies them into the file: 32 MB, so that a busy server does so about once a second
+and a restart never has more than that to read."""
+
+MIGRATIONS = [
+    """
+    CREATE TABLE jobs (
+        id TEXT PRIMARY KEY,
+        queue TEXT NOT NULL,
+        type TEXT NOT NULL,
+        priority INTEGER NOT NULL,
+        status INTEGER NOT NULL,         -- rows.STATUS; a job in flight is stored as ready
+        ready_at INTEGER NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        payload BLOB NOT NULL,           -- MessagePack
+        options BLOB,                    -- rows.Options, or NULL where a job sets none
+        dequeued_at INTEGER,
+        failed_at INTEGER,
+        completed_at INTEGER,
+        purge_at INTEGER
+    ) WITHOUT ROWID;
+    CREATE INDEX ready ON jobs (queue, priority, id) WHERE status = 1;
+    CREATE INDEX due ON jobs (ready_at, id) WHERE status = 0;
+    CREATE INDEX purge ON jobs (purge_at, queue) WHERE purge_at IS NOT NULL;
+    CREATE TABLE errors (
+        job_id TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        message TEXT NOT NULL,
+        error_type TEXT,
+        backtrace TEXT,
+        dequeued_at INTEGER NOT NULL,
+        failed_at INTEGER NOT NULL,
+        PRIMARY KEY (job_id, attempt)
+    ) WITHOUT ROWID;
+    -- How many jobs each queue holds in each status, so that no question of how many reads the jobs.
+    CREATE TABLE tally (
+        queue TEXT NOT NULL,
+        status INTEGER NOT NULL,
+        jobs INTEGER NOT NULL,
+        PRIMARY KEY (queue, status)
+    ) WITHOUT ROWID;
+    """,
+]
+
+
+def connect(path: Path, cache_bytes: int) -> apsw.Connection:
+    """A connection for reading or writing, with our settings."""
+    db = apsw.Connection(str(path))
+    db.set_busy_timeout(5000)
+    db.execute(f"PRAGMA cache_size = -{max(1, cache_bytes // 1024)}")
+    db.execute("PRAGMA temp_store = MEMORY")
+    return db
+
+
+def open_database(path: Path, cache_bytes: int) -> apsw.Connection:
+    """The writing connection to a database that is up to date, made when it is missing.
+
+    Raises:
+        ConfigError: When the file is not ours, is newer than this program, or cannot be opened.
+    """
+    try:
+        db = connect(path, cache_bytes)
+        db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        db.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_PAGES * PAGE_SIZE * 2}")
+        _migrate(db, path)
+    except apsw.Error as error:
+        raise ConfigError(f"cannot open the store {path}: {error}") from error
+    return db
+
+
+def _migrate(db: apsw.Connection, path: Path) -> None:
+    owner, done = _one(db, "PRAGMA application_id"), _one(db, "PRAGMA user_version")
+    if owner not in (0, APPLICATION_ID) or (owner == 0 and _one(db, "SELECT count(*) FROM sqlite_schema")):
+        raise ConfigError(f"{path} is a database of another program: choose another --root-dir")
+    if done > len(MIGRATIONS):
+        raise ConfigError(f"{path} has format {done}, this zizq knows {len(MIGRATIONS)}: use a newer zizq")
+    if done == len(MIGRATIONS):
+        return
+    db.execute("PRAGMA synchronous = FULL")
+    with db:
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        for script in MIGRATIONS[done:]:
+            db.execute(script)
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _one(db: apsw.Connection, sql: str) -> int:
+    value = db.execute(sql).get
+    return int(value)
+
+
+class FolderLock:
+    """Holds a folder for one process; the system lets go of it when the process ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder and lock it.
+
+        Raises:
+            ConfigError: When the folder cannot be made, or another process holds it.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError as error:
+            raise ConfigError(f"cannot use {folder} as a store: {error}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._file)
+            raise ConfigError(f"{folder} is in use by another server: stop it or choose another --root-dir") from error
+
+    def release(self) -> None:
+        """Let go of the folder."""
+        os.close(self._file)

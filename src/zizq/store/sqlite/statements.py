@@ -1,0 +1,248 @@
+"""What the writer does to the database, each for many calls at once.
+
+A step takes the calls of one kind that share a commit and returns an outcome for each, in their order. Statements
+carry many rows: with a busy thread beside it, a statement a row starves on the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import apsw
+
+from zizq.engine.decide import Settled
+from zizq.engine.window import Key
+from zizq.job import JobRecord
+from zizq.store.sqlite import rows
+from zizq.store.sqlite.rows import Row
+
+_SIZES = (128, 16, 1)
+"""Rows a statement: few sizes, so that each is prepared once and kept."""
+
+Count = tuple[str, int]
+
+
+class Tally:
+    """How many jobs each queue holds in each status; changes wait for their commit."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+        self._counts: dict[Count, int] = {}
+        self._pending: dict[Count, int] = {}
+        for queue, status, jobs in db.execute("SELECT queue, status, jobs FROM tally WHERE jobs > 0"):
+            self._counts[queue, status] = jobs
+
+    def add(self, queue: str, status: int, jobs: int) -> None:
+        """Note that a queue has so many more jobs in a status."""
+        self._pending[queue, status] = self._pending.get((queue, status), 0) + jobs
+
+    def store(self) -> None:
+        """Write what was noted, as a part of the open transaction."""
+        for (queue, status), change in self._pending.items():
+            if change:
+                jobs = self._counts.get((queue, status), 0) + change
+                self._db.execute("INSERT OR REPLACE INTO tally VALUES (?, ?, ?)", (queue, status, jobs))
+
+    def commit(self) -> None:
+        """The transaction is through."""
+        for key, change in self._pending.items():
+            self._counts[key] = self._counts.get(key, 0) + change
+            if not self._counts[key]:
+                del self._counts[key]
+        self._pending.clear()
+
+    def rollback(self) -> None:
+        """The transaction is off."""
+        self._pending.clear()
+
+    def ready_queues(self) -> list[str]:
+        """The queues that hold ready jobs, as of the last commit."""
+        return [queue for queue, status in self._counts if status == 1]
+
+
+class Release(NamedTuple):
+    """A job that goes back to ready, and when it had been taken."""
+
+    job_id: str
+    dequeued_at: int | None
+
+
+class Refill(NamedTuple):
+    """A question for the ready jobs of a queue from a key on."""
+
+    queue: str
+    edge: Key
+    limit: int
+
+
+class Refilled(NamedTuple):
+    """Its answer: jobs in order, and where the rest begins."""
+
+    jobs: list[JobRecord]
+    edge: Key | None
+
+
+class Statements:
+    """The steps, on one connection, inside a transaction that the writer opens and ends."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+        self.tally = Tally(db)
+
+    def enqueue(self, calls: Sequence[Sequence[JobRecord]]) -> list[None]:
+        """Insert new jobs."""
+        columns = "id, queue, type, priority, status, ready_at, payload, options"
+        all_rows = [rows.to_row(job) for jobs in calls for job in jobs]
+        for chunk in _chunks(all_rows):
+            values = [value for row in chunk for value in row]
+            self._db.execute(_insert("jobs", columns, len(chunk)), values)
+        for row in all_rows:
+            self.tally.add(row[1], row[4], 1)
+        return [None] * len(calls)
+
+    def settle(self, calls: Sequence[Sequence[Settled]]) -> list[None]:
+        """Carry out what was decided for jobs in flight."""
+        settled = [one for call in calls for one in call]
+        gone = [one.job for one in settled if not one.kept]
+        self._remove([job.id for job in gone], [job.id for job in gone if job.attempts])
+        for one in settled:
+            self.tally.add(one.job.queue, 1, -1)
+            if one.kept:
+                self._keep(one)
+        return [None] * len(calls)
+
+    def release(self, calls: Sequence[Sequence[Release]]) -> list[None]:
+        """Note when released jobs had been taken; they are stored as ready all the while."""
+        for call in calls:
+            for one in call:
+                self._db.execute("UPDATE jobs SET dequeued_at = ? WHERE id = ?", (one.dequeued_at, one.job_id))
+        return [None] * len(calls)
+
+    def promote(self, calls: Sequence[tuple[int, int]]) -> list[list[JobRecord]]:
+        """Make due jobs ready."""
+        sql = f"""UPDATE jobs SET status = 1 WHERE id IN (
+                      SELECT id FROM jobs INDEXED BY due WHERE status = 0 AND ready_at <= ?
+                      ORDER BY ready_at, id LIMIT ?)
+                  RETURNING {rows.LIGHT_ONLY}"""  # noqa: S608 - a constant
+        outcomes = []
+        for call in calls:
+            promoted = [rows.to_job(row) for row in self._db.execute(sql, call)]
+            for job in promoted:
+                self.tally.add(job.queue, 0, -1)
+                self.tally.add(job.queue, 1, 1)
+            outcomes.append(promoted)
+        return outcomes
+
+    def delete(self, calls: Sequence[Sequence[str]]) -> list[list[JobRecord]]:
+        """Remove jobs by identifier; the outcome is those that were there, with payloads left out."""
+        outcomes = []
+        for ids in calls:
+            removed: list[JobRecord] = []
+            for chunk in _chunks(ids):
+                sql = f"DELETE FROM jobs WHERE id IN ({_marks(len(chunk))}) RETURNING {rows.LIGHT_ONLY}"  # noqa: S608
+                removed += [rows.to_job(row) for row in self._db.execute(sql, chunk)]
+            self._forget(removed)
+            outcomes.append(removed)
+        return outcomes
+
+    def reap(self, calls: Sequence[tuple[int, int]]) -> list[int]:
+        """Remove finished jobs past their retention."""
+        sql = f"""DELETE FROM jobs WHERE id IN (
+                      SELECT id FROM jobs INDEXED BY purge WHERE purge_at <= ? ORDER BY purge_at LIMIT ?)
+                  RETURNING {rows.LIGHT_ONLY}"""  # noqa: S608 - a constant
+        outcomes = []
+        for call in calls:
+            removed = [rows.to_job(row) for row in self._db.execute(sql, call)]
+            self._forget(removed)
+            outcomes.append(len(removed))
+        return outcomes
+
+    def reset(self, calls: Sequence[None]) -> list[None]:
+        """Remove everything."""
+        for table in ("jobs", "errors"):
+            self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
+        for queue, status, jobs in list(self._db.execute("SELECT queue, status, jobs FROM tally")):
+            self.tally.add(queue, status, -jobs)
+        return [None] * len(calls)
+
+    def refill(self, calls: Sequence[Refill]) -> list[Refilled]:
+        """Read the ready jobs of queues from their edges on."""
+        # The row (priority, id) compares as one value, so that the read starts in the index just at the edge.
+        sql = f"""SELECT {rows.LIGHT_ONLY} FROM jobs INDEXED BY ready
+                  WHERE status = 1 AND queue = ? AND (priority, id) >= (?, ?)
+                  ORDER BY priority, id LIMIT ?"""  # noqa: S608 - a constant
+        outcomes = []
+        for queue, edge, limit in calls:
+            found = [rows.to_job(row) for row in self._db.execute(sql, (queue, *edge, limit + 1))]
+            beyond = (found[limit].priority, found[limit].id) if len(found) > limit else None
+            outcomes.append(Refilled(found[:limit], beyond))
+        return outcomes
+
+    def _keep(self, one: Settled) -> None:
+        job, error = one.job, one.error
+        self._db.execute(
+            """UPDATE jobs SET status = ?, ready_at = ?, attempts = ?, dequeued_at = ?, failed_at = ?,
+                   completed_at = ?, purge_at = ? WHERE id = ?""",
+            (
+                rows.STATUS[job.status],
+                job.ready_at,
+                job.attempts,
+                job.dequeued_at,
+                job.failed_at,
+                job.completed_at,
+                job.purge_at,
+                job.id,
+            ),
+        )
+        self.tally.add(job.queue, rows.STATUS[job.status], 1)
+        if error is not None:
+            self._db.execute(
+                "INSERT INTO errors VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    job.id,
+                    error.attempt,
+                    error.message,
+                    error.error_type,
+                    error.backtrace,
+                    error.dequeued_at,
+                    error.failed_at,
+                ),
+            )
+
+    def _remove(self, ids: Sequence[str], failed_ids: Sequence[str]) -> None:
+        for table, column, some in (("jobs", "id", ids), ("errors", "job_id", failed_ids)):
+            for chunk in _chunks(some):
+                self._db.execute(_delete(table, column, len(chunk)), chunk)
+
+    def _forget(self, removed: Sequence[JobRecord]) -> None:
+        self._remove([], [job.id for job in removed if job.attempts])
+        for job in removed:
+            self.tally.add(job.queue, rows.STATUS[job.status], -1)
+
+
+def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    start = 0
+    for size in _SIZES:
+        while len(values) - start >= size:
+            yield values[start : start + size]
+            start += size
+
+
+@lru_cache
+def _insert(table: str, columns: str, count: int) -> str:
+    row = f"({_marks(columns.count(',') + 1)})"
+    return f"INSERT INTO {table} ({columns}) VALUES {', '.join([row] * count)}"  # noqa: S608 - constants
+
+
+@lru_cache
+def _delete(table: str, column: str, count: int) -> str:
+    return f"DELETE FROM {table} WHERE {column} IN ({_marks(count)})"  # noqa: S608 - constants
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+__all__ = ["Refill", "Refilled", "Release", "Row", "Statements", "Tally"]

@@ -1,0 +1,239 @@
+"""The writer: one thread, one connection; many calls, one commit.
+
+Calls are put in by the event loop and answered on it. While the thread commits, more calls gather; it then takes all
+of them into the next transaction. So the busier the server, the more calls share a commit, and no timer ever holds
+one back.
+
+Two rules make the answers safe to act on:
+
+1. *Order.* Inside a transaction the steps run in the order of `Step`, not of arrival: all calls in it are concurrent,
+   so any order is as true as another. Answers are delivered in that very order, commit after commit. So whoever
+   hears an answer has heard of everything that was committed before it. The windows of ready jobs depend on that: a
+   refill, which reads what has been committed, is heard after each insert that it may contain.
+2. *Certainty.* What an answer changes in memory is done in `then`, which the writer calls itself. The caller that
+   waits may be gone by then: a client that hangs up must not leave a committed job unknown to the windows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from enum import IntEnum
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+import apsw
+
+from zizq.errors import Unavailable
+from zizq.store.sqlite.statements import Statements
+
+log = logging.getLogger("zizq.store")
+
+_DISK = (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.CorruptError)
+
+
+class Step(IntEnum):
+    """The kinds of calls, in the order in which they run inside a transaction."""
+
+    ENQUEUE = 0
+    SETTLE = 1
+    RELEASE = 2
+    PROMOTE = 3
+    DELETE = 4
+    REAP = 5
+    RESET = 6
+    REFILL = 7
+
+
+class Call(NamedTuple):
+    """One call that waits for its commit."""
+
+    step: Step
+    argument: Any
+    durable: bool
+    then: Callable[[Any], None] | None
+    otherwise: Callable[[], None] | None
+    answer: asyncio.Future[Any]
+
+
+class Answer(NamedTuple):
+    """What became of a call: an outcome, or the error that refused it."""
+
+    call: Call
+    outcome: Any
+    error: Exception | None
+
+
+class Writer:
+    """Runs calls on a connection of its own thread.
+
+    Args:
+        db: The connection; used by the thread alone from `start` on.
+        batch: How many calls of a step share a commit at most.
+    """
+
+    def __init__(self, db: apsw.Connection, batch: dict[Step, int]) -> None:
+        self._db = db
+        self._batch = batch
+        self.statements = Statements(db)
+        self._steps: dict[Step, Callable[[Sequence[Any]], Sequence[Any]]] = {
+            Step.ENQUEUE: self.statements.enqueue,
+            Step.SETTLE: self.statements.settle,
+            Step.RELEASE: self.statements.release,
+            Step.PROMOTE: self.statements.promote,
+            Step.DELETE: self.statements.delete,
+            Step.REAP: self.statements.reap,
+            Step.RESET: self.statements.reset,
+            Step.REFILL: self.statements.refill,
+        }
+        self._inbox: SimpleQueue[list[Call] | None] = SimpleQueue()
+        self._gathered: list[Call] = []
+        self._left_over: list[Call] = []
+        self._synchronous = ""
+        self.trouble: str | None = None
+        self._thread = threading.Thread(target=self._run, name="zizq-writer", daemon=True)
+
+    def start(self) -> None:
+        """Begin to run calls; answers go to the event loop that is running now."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Run what was called so far, then close the connection."""
+        if self._thread.is_alive():
+            self._hand_over()
+            self._inbox.put(None)
+            await asyncio.to_thread(self._thread.join)
+
+    def call(
+        self,
+        step: Step,
+        argument: Any,
+        *,
+        durable: bool = False,
+        then: Callable[[Any], None] | None = None,
+        otherwise: Callable[[], None] | None = None,
+    ) -> asyncio.Future[Any]:
+        """Put in a call.
+
+        Args:
+            step: What to do.
+            argument: With what.
+            durable: Whether its commit must survive a power cut.
+            then: Called with the outcome, on the event loop, whether or not anyone still waits.
+            otherwise: Called instead when the call was refused.
+
+        Returns:
+            A future with the outcome, or with `Unavailable`.
+        """
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        # One hand-over for all the calls of a turn of the loop: waking a thread costs more than an insert.
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(Call(step, argument, durable, then, otherwise, answer))
+        return answer
+
+    def _hand_over(self) -> None:
+        if self._gathered:
+            self._inbox.put(self._gathered)
+            self._gathered = []
+
+    # ── on the thread ──
+
+    def _run(self) -> None:
+        while calls := self._collect():
+            answers = self._commit(calls)
+            self._loop.call_soon_threadsafe(self._deliver, answers)
+        self._db.close()
+
+    def _collect(self) -> list[Call]:
+        """Everything that waits, up to the limits; empty when it is time to stop."""
+        calls = self._left_over
+        if not calls:
+            first = self._inbox.get()
+            if first is None:
+                return []
+            calls = first
+        while not self._inbox.empty():
+            more = self._inbox.get()
+            if more is None:
+                self._inbox.put(None)
+                break
+            calls += more
+        room = dict(self._batch)
+        taken: list[Call] = []
+        self._left_over = []
+        for call in calls:
+            room[call.step] -= 1
+            (taken if room[call.step] >= 0 else self._left_over).append(call)
+        return taken
+
+    def _commit(self, calls: Sequence[Call]) -> list[Answer]:
+        """One transaction for all the calls; when it fails for any reason but the disk, one for each."""
+        try:
+            answers = self._transact(calls)
+        except _DISK as error:
+            self.trouble = f"{type(error).__name__}: {error}"
+            log.warning("write refused", extra={"fields": {"error": self.trouble}})
+            refusal = Unavailable(f"the store cannot write just now ({self.trouble}); nothing was changed")
+            return [Answer(call, None, refusal) for call in calls]
+        except Exception as error:
+            if len(calls) > 1:
+                return [answer for call in calls for answer in self._commit([call])]
+            log.exception("write failed", extra={"fields": {"step": calls[0].step.name}})
+            return [Answer(calls[0], None, error)]
+        self.trouble = None
+        return answers
+
+    def _transact(self, calls: Sequence[Call]) -> list[Answer]:
+        wanted = "FULL" if any(call.durable for call in calls) else "NORMAL"
+        if wanted != self._synchronous:
+            self._db.execute(f"PRAGMA synchronous = {wanted}")
+            self._synchronous = wanted
+        by_step: dict[Step, list[Call]] = {}
+        for call in calls:
+            by_step.setdefault(call.step, []).append(call)
+        answers: list[Answer] = []
+        writes = len(by_step) > (Step.REFILL in by_step)
+        if writes:
+            self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for step in sorted(by_step):
+                outcomes = self._steps[step]([call.argument for call in by_step[step]])
+                answers += map(Answer, by_step[step], outcomes, [None] * len(outcomes))
+            if writes:
+                self.statements.tally.store()
+                self._db.execute("COMMIT")
+        except BaseException:
+            self.statements.tally.rollback()
+            if self._db.in_transaction:
+                # A disk error may have rolled back already, or may refuse this as well.
+                with suppress(apsw.Error):
+                    self._db.execute("ROLLBACK")
+            raise
+        self.statements.tally.commit()
+        return answers
+
+    # ── on the event loop ──
+
+    def _deliver(self, answers: Sequence[Answer]) -> None:
+        for call, outcome, error in answers:
+            try:
+                if error is None and call.then is not None:
+                    call.then(outcome)
+                elif error is not None and call.otherwise is not None:
+                    call.otherwise()
+            except Exception:
+                # One defect must not leave the other callers without their answers.
+                log.exception("answer not applied", extra={"fields": {"step": call.step.name}})
+            if call.answer.done():
+                continue
+            if error is None:
+                call.answer.set_result(outcome)
+            else:
+                call.answer.set_exception(error)
+                # Read once here: a caller that is gone must not make the loop complain of an unread error.
+                call.answer.exception()

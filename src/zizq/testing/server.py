@@ -1,0 +1,52 @@
+"""A whole server in this process, on a port of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from zizq.clock import Clock, Dice, SystemDice
+from zizq.server.app import App
+from zizq.server.serve import listening
+from zizq.server.settings import Settings
+from zizq.store.base import Store
+from zizq.store.memory import MemoryStore
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that runs: where it is, and its parts."""
+
+    url: str
+    app: App
+
+
+@asynccontextmanager
+async def running_server(
+    *,
+    store: Store | None = None,
+    clock: Clock | None = None,
+    dice: Dice | None = None,
+    **settings: Any,
+) -> AsyncIterator[RunningServer]:
+    """Run a server on 127.0.0.1 for as long as the block lasts.
+
+    Args:
+        store: Where jobs rest. None keeps them in memory, or on disk where `root_dir` is given.
+        clock: The time for everything; None for the system's.
+        dice: The randomness for everything; None for the system's.
+        settings: Options of `zizq serve` by their names, such as `heartbeat_interval=50`.
+    """
+    options = replace(Settings(port=0), **settings)
+    dice = dice or SystemDice()
+    if store is None and "root_dir" not in settings:
+        store = MemoryStore(options.store_options.defaults, dice)
+    app = App(options, store=store, clock=clock, dice=dice)
+    await app.start()
+    try:
+        async with listening(options, app) as address:
+            yield RunningServer(f"{'https' if options.tls_cert else 'http'}://{address}", app)
+    finally:
+        await app.stop()

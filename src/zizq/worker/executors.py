@@ -1,0 +1,111 @@
+"""Where handlers run: on the loop, in threads of our own, or in processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+from zizq.client.job import Job
+from zizq.errors import HandlerTimeout
+from zizq.worker.processes import Processes
+from zizq.worker.route import Place, Route, name_of
+
+logger = logging.getLogger("zizq")
+
+
+class Executors:
+    """Runs routes. The pools are made when a route first needs them.
+
+    asyncio's own thread pool is not used: it is smaller than `concurrency`, and others share it.
+
+    Args:
+        concurrency: The most handlers at once, hence the most threads. There are as many processes, but no more
+            than the machine has processors.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._threads: ThreadPoolExecutor | None = None
+        self._processes: Processes | None = None
+        self._overrun: dict[str, asyncio.Future[Any]] = {}
+        self._threads_busy = 0
+
+    @property
+    def threads_busy(self) -> int:
+        """Handlers running in threads now; they outlive `close`, for a thread cannot be interrupted."""
+        return self._threads_busy
+
+    def run(self, route: Route, job: Job) -> Awaitable[Any]:
+        """Start a job; what is returned must be awaited, and raises what the handler raises."""
+        if route.place is Place.LOOP:
+            result: Awaitable[Any] = route.begin(job)
+            return result if route.timeout is None else _limited(result, route.timeout)
+        if route.place is Place.THREAD:
+            return self._in_thread(route, job)
+        return self._in_process(route, job)
+
+    async def wait_overrun(self, job: Job) -> None:
+        """Wait for the thread of a handler that ran over its timeout; returns at once where there is none."""
+        thread = self._overrun.pop(job.id, None)
+        if thread is not None:
+            await asyncio.wait({thread})
+
+    def close(self) -> None:
+        """Let go of the pools without waiting: processes are killed, threads end when their handlers do."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._processes is not None:
+            self._processes.close()
+
+    async def _in_thread(self, route: Route, job: Job) -> None:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix="zizq-handler")
+        loop = asyncio.get_running_loop()
+        self._threads_busy += 1
+        thread = loop.run_in_executor(self._threads, copy_context().run, _caught, route, job)
+        thread.add_done_callback(self._thread_ended)
+        done, _ = await asyncio.wait({thread}, timeout=route.timeout)
+        if not done:
+            logger.warning(
+                "a handler in a thread ran over its timeout and keeps its slot until it ends",
+                extra={"fields": {"handler": name_of(route.call), "job_id": job.id, "timeout": route.timeout}},
+            )
+            self._overrun[job.id] = thread
+            raise HandlerTimeout(f"the handler ran longer than {route.timeout} s; its thread still runs")
+        result, error = thread.result()
+        if error is not None:
+            raise error
+        if isinstance(result, Awaitable):
+            await result
+
+    def _thread_ended(self, _: asyncio.Future[Any]) -> None:
+        self._threads_busy -= 1
+
+    def _in_process(self, route: Route, job: Job) -> Awaitable[None]:
+        if self._processes is None:
+            self._processes = Processes(min(self._concurrency, os.cpu_count() or 1))
+        return self._processes.run(route, job)
+
+
+def _caught(route: Route, job: Job) -> tuple[Any, BaseException | None]:
+    # A future cannot carry every exception (StopIteration, SystemExit), so it is returned, not raised.
+    try:
+        return route.begin(job), None
+    except BaseException as exc:
+        return None, exc
+
+
+async def _limited(result: Awaitable[Any], seconds: float) -> None:
+    # Only the timer's own end is the handler's timeout: a handler may raise TimeoutError for its own reasons.
+    try:
+        async with asyncio.timeout(seconds) as timer:
+            await result
+    except TimeoutError as exc:
+        if timer.expired():
+            raise HandlerTimeout(f"the handler ran longer than {seconds} s") from exc
+        raise
