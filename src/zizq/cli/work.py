@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from zizq import words
-from zizq.client import Client
+from zizq.client.aio import Client
 from zizq.client.options import TLS
 from zizq.errors import ZizqError
 from zizq.worker.options import Summary
@@ -36,7 +36,7 @@ class Order:
     prefetch: int | None
     queues: tuple[str, ...]
     shutdown_timeout: float
-    format: str
+    format: Literal["msgpack", "json"]
     ca: str | None
     client_cert: str | None
     client_key: str | None
@@ -44,34 +44,26 @@ class Order:
     log_level: str
 
 
-class Queues(click.ParamType):
-    """Names of queues, with commas between."""
-
-    name = "names"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
-        """The names in one option."""
-        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+def names(text: str) -> list[str]:
+    """The names in one option, with commas between."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
-class Duration(click.ParamType):
-    """A duration such as 30s, in seconds."""
+def seconds(text: str) -> float:
+    """Seconds from a duration such as 30s or 1m.
 
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds from text."""
-        if not isinstance(value, str):
-            return float(value)
-        try:
-            return words.parse_duration(value) / 1000
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
+    Raises:
+        click.BadParameter: When it is none.
+    """
+    try:
+        return words.parse_duration(text) / 1000
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from exc
 
 
 @click.command()
 @click.argument("target", metavar="MODULE:HANDLER")
-@click.option("--url", envvar="ZIZQ_URL", help="The server. [default: http://localhost:7890]")
+@click.option("--url", envvar="ZIZQ_URL", help="The server. [default: http://127.0.0.1:7890]")
 @click.option(
     "-c",
     "--concurrency",
@@ -92,7 +84,8 @@ class Duration(click.ParamType):
     "-q",
     "--queues",
     envvar="ZIZQ_QUEUES",
-    type=Queues(),
+    type=names,
+    metavar="NAMES",
     multiple=True,
     help="Queues to take from, repeated or with commas. [default: all]",
 )
@@ -108,7 +101,8 @@ class Duration(click.ParamType):
 @click.option(
     "--shutdown-timeout",
     envvar="ZIZQ_SHUTDOWN_TIMEOUT",
-    type=Duration(),
+    type=seconds,
+    metavar="DURATION",
     default="30s",
     show_default=True,
     help="How long to wait for running handlers at the end.",
@@ -135,15 +129,19 @@ class Duration(click.ParamType):
     help="What to say on standard error.",
 )
 def work(
-    target: str, queues: tuple[list[str], ...], processes: int, reload: bool, format_: str, **options: Any
+    target: str,
+    queues: tuple[list[str], ...],
+    processes: int,
+    reload: bool,
+    format_: Literal["msgpack", "json"],
+    **options: Any,
 ) -> None:
     """Run the handlers of MODULE:HANDLER, such as myapp.jobs:router.
 
     SIGINT or SIGTERM shuts down gracefully: no new jobs, the running ones are finished and reported. A second one
     ends at once, with status 1.
     """
-    names = tuple(name for group in queues for name in group)
-    order = Order(target=target, queues=names, format=format_, **options)
+    order = Order(target=target, queues=tuple(name for group in queues for name in group), format=format_, **options)
     _log_to_stderr(order.log_level)
     if reload:
         _watch(order)

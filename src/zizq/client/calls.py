@@ -7,14 +7,20 @@ whether that is done by a coroutine or by a thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+from datetime import datetime
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, Unpack
 from urllib.parse import quote
 
 import msgspec
 
-from zizq.client.enqueue import Enqueue
+from zizq.client.enqueue import Options, later_ms
+from zizq.client.failure import describe
 from zizq.client.job import Job, JobError, JobReader
+from zizq.client.kinds import request_for
+from zizq.client.options import Duration
+from zizq.clock import Clock
 from zizq.errors import BadRequest, ConfigError, DecodeError, ResponseError
 from zizq.wire import messages, operations
 from zizq.wire.codec import Body, Format, encode
@@ -66,9 +72,9 @@ class Call(Generic[T]):
             ResponseError: When the server says no; the subclass tells the status.
             DecodeError: When the answer cannot be read.
         """
-        if answer.status in self.success:
-            return self.value(answer)
-        raise_refusal(answer)
+        if answer.status not in self.success:
+            raise_refusal(answer)
+        return self.value(answer)
 
 
 class TakeCall(NamedTuple):
@@ -85,10 +91,8 @@ def raise_refusal(answer: Response) -> NoReturn:
         ResponseError: Always; the subclass tells the status.
     """
     body: object = None
-    try:
+    with suppress(BadRequest, DecodeError):
         body = _anything.read(answer.body, _form(answer))
-    except (BadRequest, DecodeError):
-        pass
     if isinstance(body, dict) and isinstance(body.get("error"), str):
         text = body["error"]
     else:
@@ -102,22 +106,26 @@ class Calls:
 
     Args:
         form: The format of bodies, in both directions.
+        clock: What delays count from.
     """
 
-    def __init__(self, form: Format) -> None:
+    def __init__(self, form: Format, clock: Clock) -> None:
         self._form = form
+        self._clock = clock
         self._bare = {"accept": form.value}
         self._with_body = {"accept": form.value, "content-type": form.value}
 
     # ── enqueueing ───────────────────────────────────────────────────────────────────────────────────
 
-    def enqueue(self, request: Enqueue, now_ms: int) -> Call[Job]:
-        """Enqueue one job; `now_ms` is the wall clock, which a delay counts from."""
-        return self._call(operations.ENQUEUE, _read_job, body=request.to_wire(self._form, now_ms))
+    def enqueue(self, source: object, **options: Unpack[Options]) -> Call[Job]:
+        """Enqueue one job: an instance of a kind, or a request."""
+        body = request_for(source, **options).to_wire(self._form, self._clock.wall_ms())
+        return self._call(operations.ENQUEUE, _read_job, body=body)
 
-    def enqueue_bulk(self, requests: Iterable[Enqueue], now_ms: int) -> Call[list[Job]]:
+    def enqueue_bulk(self, sources: Iterable[object]) -> Call[list[Job]]:
         """Enqueue many jobs, all or none."""
-        body = messages.EnqueueBulk([request.to_wire(self._form, now_ms) for request in requests])
+        now = self._clock.wall_ms()
+        body = messages.EnqueueBulk([request_for(source).to_wire(self._form, now) for source in sources])
         return self._call(operations.ENQUEUE_BULK, _read_jobs, body=body)
 
     # ── single jobs ──────────────────────────────────────────────────────────────────────────────────
@@ -172,9 +180,25 @@ class Calls:
         """Say that many jobs succeeded; the value is the ids that were not in flight."""
         return self._call(operations.SUCCEED_BULK, _read_not_found, body=messages.SuccessBulk(list(ids)))
 
-    def report_failure(self, job_id: str, failure: messages.FailureBody) -> Call[Job]:
-        """Say that a job failed."""
-        return self._call(operations.FAIL, _read_job, job_id, body=failure)
+    def report_failure(
+        self,
+        job_id: str,
+        error: str | BaseException,
+        *,
+        error_type: str | None,
+        backtrace: str | None,
+        retry_at: datetime | None,
+        retry_in: Duration | None,
+        kill: bool,
+    ) -> Call[Job]:
+        """Say that a job failed.
+
+        Raises:
+            ConfigError: When `retry_at` is naive, or comes with `retry_in`.
+        """
+        at = later_ms(("retry_at", retry_at), ("retry_in", retry_in), self._clock.wall_ms())
+        body = describe(error, error_type, backtrace, at, kill)
+        return self._call(operations.FAIL, _read_job, job_id, body=body)
 
     # ── the server ───────────────────────────────────────────────────────────────────────────────────
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import msgspec
 
@@ -13,6 +13,20 @@ from zizq.errors import ConfigError, EncodeError
 from zizq.job import DEFAULT_PRIORITY
 from zizq.wire import messages
 from zizq.wire.codec import Format, encode
+
+
+class Options(TypedDict, total=False):
+    """What may be said of a job when it is enqueued; `Enqueue` explains each."""
+
+    queue: str
+    priority: int | None
+    ready_at: datetime | None
+    delay: Duration | None
+    retry_limit: int | None
+    backoff: Backoff | None
+    retention: Retention | None
+    unique_key: str | None
+    unique_while: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +59,17 @@ class Enqueue:
     unique_key: str | None = None
     unique_while: str | None = None
 
-    def with_(self, **overrides: Any) -> Enqueue:
+    def with_(self, **overrides: Unpack[Options]) -> Enqueue:
         """The same request with some arguments changed; `delay` replaces `ready_at`, and the other way round.
 
         Raises:
-            ConfigError: When an override is no argument of an enqueue.
+            ConfigError: When an override is not in `Options`.
         """
         if not overrides:
             return self
-        if unknown := overrides.keys() - _OPTIONS:
-            raise ConfigError(f"unknown override {min(unknown)!r}: choose from {', '.join(sorted(_OPTIONS))}")
+        if unknown := overrides.keys() - Options.__annotations__.keys():
+            choice = ", ".join(Options.__annotations__)
+            raise ConfigError(f"unknown option {min(unknown)!r}: choose from {choice}")
         if overrides.get("delay") is not None:
             overrides.setdefault("ready_at", None)
         if overrides.get("ready_at") is not None:
@@ -79,14 +94,11 @@ class Enqueue:
             priority=DEFAULT_PRIORITY if self.priority is None else self.priority,
             ready_at=later_ms(("ready_at", self.ready_at), ("delay", self.delay), now_ms),
             retry_limit=self.retry_limit,
-            backoff=self.backoff and self.backoff.to_wire(),
-            retention=self.retention and self.retention.to_wire(),
+            backoff=self.backoff.to_wire() if self.backoff else None,
+            retention=self.retention.to_wire() if self.retention else None,
             unique_key=self.unique_key,
             unique_while=self.unique_while,
         )
-
-
-_OPTIONS = frozenset(field.name for field in fields(Enqueue)) - {"type", "payload"}
 
 
 def encode_payload(payload: object, form: Format) -> msgspec.Raw:

@@ -110,12 +110,12 @@ class Job(
     @property
     def backoff(self) -> Backoff | None:
         """Its own backoff; None where the server's default rules."""
-        return self.backoff_sent and Backoff.from_wire(self.backoff_sent)
+        return None if self.backoff_sent is None else Backoff.from_wire(self.backoff_sent)
 
     @property
     def retention(self) -> Retention | None:
         """Its own retention; None where the server's default rules."""
-        return self.retention_sent and Retention.from_wire(self.retention_sent)
+        return None if self.retention_sent is None else Retention.from_wire(self.retention_sent)
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class JobReader:
             DecodeError: When the bytes are no job.
         """
         try:
-            job = self._decode(frame)
+            job: Job = self._decode(frame)
         except _MALFORMED as error:
             raise DecodeError(f"the server sent a job that cannot be read: {error}") from error
         force_setattr(job, "frame", frame)

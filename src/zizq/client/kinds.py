@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, Unpack, cast
 
 import msgspec
 
-from zizq.client.enqueue import Enqueue, encode_payload
+from zizq.client.enqueue import Enqueue, Options, encode_payload
 from zizq.client.options import Backoff, Retention
 from zizq.errors import ConfigError, DecodeError, EncodeError, PayloadDecodeError
 from zizq.wire.codec import Format, read_payload
@@ -30,13 +30,13 @@ class Kind(Generic[T]):
     Args:
         cls: The class.
         name: The type of its jobs.
-        options: What its jobs say of themselves unless an enqueue overrides it: arguments of `Enqueue`.
+        options: What its jobs say of themselves unless an enqueue overrides it.
 
     Raises:
         ConfigError: When the class is nothing that can be a payload, or an option is unknown.
     """
 
-    def __init__(self, cls: type[T], name: str, **options: Any) -> None:
+    def __init__(self, cls: type[T], name: str, **options: Unpack[Options]) -> None:
         self.cls = cls
         self.name = name
         self._template = Enqueue(name, None).with_(**options)
@@ -50,7 +50,7 @@ class Kind(Generic[T]):
         """The queue of its jobs."""
         return self._template.queue
 
-    def request(self, instance: T, **overrides: Any) -> Enqueue:
+    def request(self, instance: T, **overrides: Unpack[Options]) -> Enqueue:
         """A request to enqueue an instance.
 
         Raises:
@@ -100,7 +100,7 @@ class JobKind:
     BACKOFF: ClassVar[Backoff | None] = None
     RETENTION: ClassVar[Retention | None] = None
 
-    def with_(self, **overrides: Any) -> Enqueue:
+    def with_(self, **overrides: Unpack[Options]) -> Enqueue:
         """A request to enqueue this with some options overridden.
 
         Raises:
@@ -135,7 +135,7 @@ def job_kind(
     """
 
     def decorate(cls: C) -> C:
-        kind = Kind(
+        kind: Kind[Any] = Kind(
             cls, name or cls.__name__,
             queue=queue, priority=priority, retry_limit=retry_limit, backoff=backoff, retention=retention,
         )  # fmt: skip
@@ -162,7 +162,7 @@ def kind_of(source: type[T] | T) -> Kind[T]:
     return cast("Kind[T]", kind)
 
 
-def request_for(source: object, **overrides: Any) -> Enqueue:
+def request_for(source: object, **overrides: Unpack[Options]) -> Enqueue:
     """A request to enqueue an instance of a kind, or the given request, with some options overridden.
 
     Raises:
@@ -201,7 +201,7 @@ class _Pydantic(Protocol):
     def model_validate(cls, payload: Any) -> Any: ...
 
 
-def _shape(cls: type) -> tuple[Callable[[Any], object], Callable[[Any], Any]]:
+def _shape(cls: type[T]) -> tuple[Callable[[T], object], Callable[[Any], T]]:
     """The two ways between instances of a class and plain values."""
     if hasattr(cls, "to_payload") and hasattr(cls, "from_payload"):
         explicit = cast("type[_Explicit]", cls)

@@ -163,11 +163,13 @@ class TLS:
 def _pem(name: str, source: str | Path | bytes | None, mark: bytes) -> bytes | None:
     if source is None:
         return None
-    try:
-        pem = source if isinstance(source, bytes) else Path(source).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{name}: cannot read {source}: {error.strerror}") from error
-    if mark not in pem:
-        where = "the given bytes" if isinstance(source, bytes) else source
-        raise ConfigError(f"{name}: {where} is not PEM: no {mark.decode().strip('-')!r} in it")
-    return pem
+    where = "what was given"
+    if not isinstance(source, bytes):
+        where = str(source)
+        try:
+            source = Path(source).read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{name}: cannot read {where}: {error.strerror}") from error
+    if mark not in source:
+        raise ConfigError(f"{name}: {where} is not PEM: it has no {mark.decode()}")
+    return source

@@ -6,6 +6,7 @@ Leaving the block closes the connection, and that gives the jobs that were not a
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 
@@ -17,6 +18,8 @@ from zizq.wire.framing import Splitter, StreamFormat
 
 _BAD_FRAMES = 3
 """Bad frames in a row that end a stream: one may be an odd job, three are another protocol."""
+
+_NOT_OPEN = "the take stream is not open: use it inside its `with` block"
 
 _log = logging.getLogger("zizq")
 
@@ -77,15 +80,17 @@ class Take:
         self._transport = transport
         self._call = call
         self._stream: Stream | None = None
+        self._reader = _Reader(call.form)
+        self._arrived: deque[Job] = deque()
 
     async def __aenter__(self) -> Take:
         stream = await self._transport.open_stream(self._call.request)
         if stream.status != 200:
             try:
-                body = [chunk async for chunk in _chunks(stream)]
+                body = await _rest(stream)
             finally:
                 await stream.close()
-            raise_refusal(Response(stream.status, stream.content_type, b"".join(body)))
+            raise_refusal(Response(stream.status, stream.content_type, body))
         self._stream = stream
         return self
 
@@ -96,24 +101,36 @@ class Take:
         if stream is not None:
             await stream.close()
 
-    async def batches(self) -> AsyncIterator[list[Job]]:
-        """The jobs of each chunk that arrives, together; never an empty list.
+    async def next_batch(self) -> list[Job]:
+        """The jobs of the next chunk that has any, together; empty when the stream has ended.
 
         Raises:
             TransportError: When the connection breaks.
             StreamIdleTimeout: When nothing came for longer than the client's `stream_idle_timeout`.
             DecodeError: When three frames in a row cannot be read.
         """
-        reader = _Reader(self._call.form)
-        async for chunk in _chunks(_opened(self._stream)):
-            if jobs := reader.feed(chunk):
-                yield jobs
-        reader.finish()
+        if self._stream is None:
+            raise ZizqError(_NOT_OPEN)
+        while chunk := await self._stream.read():
+            if jobs := self._reader.feed(chunk):
+                return jobs
+        self._reader.finish()
+        return []
 
-    async def __aiter__(self) -> AsyncIterator[Job]:
-        async for jobs in self.batches():
-            for job in jobs:
-                yield job
+    async def batches(self) -> AsyncIterator[list[Job]]:
+        """Iterate over what `next_batch` returns, to the end of the stream."""
+        while jobs := await self.next_batch():
+            yield jobs
+
+    def __aiter__(self) -> Take:
+        return self
+
+    async def __anext__(self) -> Job:
+        if not self._arrived:
+            self._arrived.extend(await self.next_batch())
+        if not self._arrived:
+            raise StopAsyncIteration
+        return self._arrived.popleft()
 
 
 class SyncTake:
@@ -126,6 +143,8 @@ class SyncTake:
         self._transport = transport
         self._call = call
         self._stream: SyncStream | None = None
+        self._reader = _Reader(call.form)
+        self._arrived: deque[Job] = deque()
 
     def __enter__(self) -> SyncTake:
         stream = self._transport.open_stream(self._call.request)
@@ -145,31 +164,40 @@ class SyncTake:
         if stream is not None:
             stream.close()
 
-    def batches(self) -> Iterator[list[Job]]:
-        """The jobs of each chunk that arrives, together; never an empty list.
+    def next_batch(self) -> list[Job]:
+        """The jobs of the next chunk that has any, together; empty when the stream has ended.
 
         Raises:
             TransportError: When the connection breaks.
             StreamIdleTimeout: When nothing came for longer than the client's `stream_idle_timeout`.
             DecodeError: When three frames in a row cannot be read.
         """
-        reader = _Reader(self._call.form)
-        for chunk in iter(_opened(self._stream).read, b""):
-            if jobs := reader.feed(chunk):
-                yield jobs
-        reader.finish()
+        if self._stream is None:
+            raise ZizqError(_NOT_OPEN)
+        while chunk := self._stream.read():
+            if jobs := self._reader.feed(chunk):
+                return jobs
+        self._reader.finish()
+        return []
 
-    def __iter__(self) -> Iterator[Job]:
-        for jobs in self.batches():
-            yield from jobs
+    def batches(self) -> Iterator[list[Job]]:
+        """Iterate over what `next_batch` returns, to the end of the stream."""
+        while jobs := self.next_batch():
+            yield jobs
+
+    def __iter__(self) -> SyncTake:
+        return self
+
+    def __next__(self) -> Job:
+        if not self._arrived:
+            self._arrived.extend(self.next_batch())
+        if not self._arrived:
+            raise StopIteration
+        return self._arrived.popleft()
 
 
-async def _chunks(stream: Stream) -> AsyncIterator[bytes]:
+async def _rest(stream: Stream) -> bytes:
+    chunks = []
     while chunk := await stream.read():
-        yield chunk
-
-
-def _opened(stream: Stream | SyncStream | None):  # type: ignore[no-untyped-def]
-    if stream is None:
-        raise ZizqError("the take stream is not open: use it inside its `with` block")
-    return stream
+        chunks.append(chunk)
+    return b"".join(chunks)

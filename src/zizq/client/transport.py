@@ -7,7 +7,6 @@ server is near and HTTP_PROXY is meant for the world outside; redirects are not 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Generic, Protocol, TypeVar, cast
 
@@ -110,6 +109,8 @@ class _PerProcess(Generic[C]):
         self._builder = builder
         self._settings = settings
         self._idle = idle
+        self._roots = settings.tls.ca_pem() if settings.tls else None
+        self._identity = settings.tls.identity_pem() if settings.tls else None
         self._clients: dict[int, C] = {}
         self._closed = False
 
@@ -139,7 +140,7 @@ class _PerProcess(Generic[C]):
         for threads in (False, True):
             try:
                 return cast("C", self._configured().runtime_multithreaded(threads).build())
-            except (foreign.BuilderError, ValueError) as error:
+            except ValueError as error:
                 raise ConfigError(f"the certificates in tls= cannot be used: {_cause(error)}") from error
             except RuntimeError as error:
                 refused = error
@@ -155,10 +156,10 @@ class _PerProcess(Generic[C]):
         builder = builder.read_timeout(timedelta(seconds=self._idle)).pool_max_idle_per_host(_IDLE_CONNECTIONS)
         builder = builder.follow_redirects(False).referer(False)
         builder = builder.gzip(False).brotli(False).zstd(False).deflate(False)
-        if settings.tls and (roots := settings.tls.ca_pem()):
-            builder = builder.add_root_certificate_pem(roots)
-        if settings.tls and (identity := settings.tls.identity_pem()):
-            builder = builder.identity_pem(identity)
+        if self._roots:
+            builder = builder.add_root_certificate_pem(self._roots)
+        if self._identity:
+            builder = builder.identity_pem(self._identity)
         return builder
 
 
@@ -305,10 +306,12 @@ def _translated(error: foreign.RequestError, settings: Settings) -> ZizqError:
         if connecting:
             return TransportError(f"cannot connect to {settings.url} within {settings.connect_timeout:g} s")
         return TransportError(
-            f"no answer from {settings.url} within {settings.read_timeout:g} s: it may still have done what it was asked"
+            f"no answer from {settings.url} within {settings.read_timeout:g} s: it may have done it all the same"
         )
     if connecting:
-        return TransportError(f"cannot connect to {settings.url}: {_cause(error)}. Is the server running there?")
+        cause = _cause(error)
+        hint = "Name its authority in tls=TLS(ca=...)" if "UnknownIssuer" in cause else "Is the server running there?"
+        return TransportError(f"cannot connect to {settings.url}: {cause}. {hint}")
     return TransportError(f"the connection to {settings.url} broke: {_cause(error)}")
 
 
@@ -317,5 +320,3 @@ def _cause(error: Exception) -> str:
     details = getattr(error, "details", None) or {}
     causes = [cause["message"] for cause in details.get("causes") or ()]
     return str(causes[-1]).partition(" (os error")[0] if causes else str(error)
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import signal
 import socket
@@ -38,6 +39,7 @@ async def listening(settings: Settings, app: App) -> AsyncIterator[str]:
         import h2corn
     except ModuleNotFoundError as error:
         raise ConfigError("the server needs h2corn: pip install 'zizq[server]'") from error
+    _silence_banner()
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -55,6 +57,12 @@ async def listening(settings: Settings, app: App) -> AsyncIterator[str]:
         raise ConfigError(f"cannot serve on {address}: {error}") from error
     finally:
         listener.close()
+
+
+def _silence_banner() -> None:
+    """Keep h2corn, which is pinned and has no option for it, from writing a banner of its own to stderr."""
+    native: Any = importlib.import_module("h2corn._lib")
+    native.emit_banner = lambda config, tls: None
 
 
 def _listen(settings: Settings) -> socket.socket:

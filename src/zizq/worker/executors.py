@@ -17,6 +17,9 @@ from zizq.worker.route import Place, Route, name_of
 
 logger = logging.getLogger("zizq")
 
+Ended = tuple[Any, BaseException | None]
+"""What a handler returned, and what it raised."""
+
 
 class Executors:
     """Runs routes. The pools are made when a route first needs them.
@@ -33,12 +36,12 @@ class Executors:
         self._threads: ThreadPoolExecutor | None = None
         self._processes: Processes | None = None
         self._overrun: dict[str, asyncio.Future[Any]] = {}
-        self._threads_busy = 0
+        self._in_threads: set[str] = set()
 
     @property
     def threads_busy(self) -> int:
         """Handlers running in threads now; they outlive `close`, for a thread cannot be interrupted."""
-        return self._threads_busy
+        return len(self._in_threads)
 
     def run(self, route: Route, job: Job) -> Awaitable[Any]:
         """Start a job; what is returned must be awaited, and raises what the handler raises."""
@@ -66,38 +69,39 @@ class Executors:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix="zizq-handler")
         loop = asyncio.get_running_loop()
-        self._threads_busy += 1
-        thread = loop.run_in_executor(self._threads, copy_context().run, _caught, route, job)
-        thread.add_done_callback(self._thread_ended)
-        done, _ = await asyncio.wait({thread}, timeout=route.timeout)
-        if not done:
-            logger.warning(
-                "a handler in a thread ran over its timeout and keeps its slot until it ends",
-                extra={"fields": {"handler": name_of(route.call), "job_id": job.id, "timeout": route.timeout}},
-            )
-            self._overrun[job.id] = thread
-            raise HandlerTimeout(f"the handler ran longer than {route.timeout} s; its thread still runs")
-        result, error = thread.result()
+        thread = loop.run_in_executor(self._threads, copy_context().run, self._caught, route, job)
+        # A plain await is much the cheaper, and most routes have no timeout.
+        result, error = await (thread if route.timeout is None else self._within(thread, route, job))
         if error is not None:
             raise error
         if isinstance(result, Awaitable):
             await result
 
-    def _thread_ended(self, _: asyncio.Future[Any]) -> None:
-        self._threads_busy -= 1
+    async def _within(self, thread: asyncio.Future[Ended], route: Route, job: Job) -> Ended:
+        done, _ = await asyncio.wait({thread}, timeout=route.timeout)
+        if done:
+            return thread.result()
+        logger.warning(
+            "a handler in a thread ran over its timeout and keeps its slot until it ends",
+            extra={"fields": {"handler": name_of(route.call), "job_id": job.id, "timeout": route.timeout}},
+        )
+        self._overrun[job.id] = thread
+        raise HandlerTimeout(f"the handler ran longer than {route.timeout} s; its thread still runs")
+
+    def _caught(self, route: Route, job: Job) -> Ended:
+        # A future cannot carry every exception (StopIteration, SystemExit), so it is returned, not raised.
+        self._in_threads.add(job.id)
+        try:
+            return route.begin(job), None
+        except BaseException as exc:
+            return None, exc
+        finally:
+            self._in_threads.discard(job.id)
 
     def _in_process(self, route: Route, job: Job) -> Awaitable[None]:
         if self._processes is None:
             self._processes = Processes(min(self._concurrency, os.cpu_count() or 1))
         return self._processes.run(route, job)
-
-
-def _caught(route: Route, job: Job) -> tuple[Any, BaseException | None]:
-    # A future cannot carry every exception (StopIteration, SystemExit), so it is returned, not raised.
-    try:
-        return route.begin(job), None
-    except BaseException as exc:
-        return None, exc
 
 
 async def _limited(result: Awaitable[Any], seconds: float) -> None:

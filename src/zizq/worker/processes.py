@@ -114,7 +114,8 @@ class Processes:
         answer.add_done_callback(lambda future: future.cancelled() or future.exception())
         done, _ = await asyncio.wait({answer}, timeout=route.timeout)
         if done:
-            return answer.result()
+            failure: FailureBody | None = answer.result()
+            return failure
         child.kill()
         await asyncio.wait({answer})
         raise HandlerTimeout(f"the handler ran longer than {route.timeout} s; its process was killed")

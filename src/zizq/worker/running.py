@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
-from typing import Any, TypedDict, Unpack
+from collections.abc import Callable, Coroutine
+from typing import Any, TypedDict, TypeVar, Unpack
 
-from zizq.client import Client
+from zizq.client.aio import Client
 from zizq.client.job import Job
 from zizq.worker.hooks import Hooks
 from zizq.worker.options import Reconnect, Summary
 from zizq.worker.route import JobHandler
 from zizq.worker.shutdown import on_signals
 from zizq.worker.worker import Middleware, Worker
+
+T = TypeVar("T")
 
 
 class WorkerOptions(TypedDict, total=False):
@@ -59,7 +61,7 @@ def run_worker(
     return run_loop(work())
 
 
-def run_loop(main: Any) -> Any:
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end on the fastest event loop there is."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(main)

@@ -27,13 +27,14 @@ _NACKS_AT_ONCE = 8
 class Reports(Protocol):
     """What the sender needs of a client."""
 
-    async def report_success_bulk(self, ids: list[str]) -> list[str]:
+    async def report_success_bulk(self, ids: list[str], /) -> list[str]:
         """Complete jobs, and return the identifiers of those that were not in flight."""
 
     async def report_failure(
         self,
         job_id: str,
         message: str,
+        /,
         *,
         error_type: str | None,
         backtrace: str | None,

@@ -19,6 +19,8 @@ PAGE_SIZE = 8192
 CHECKPOINT_PAGES = 4000
 """WAL pages after which a commit copies them into the file: 32 MB, so that a busy server does so about once a second
 and a restart never has more than that to read."""
+STATEMENTS = 512
+"""Prepared statements that a connection keeps: a statement for each number of rows that comes up."""
 
 MIGRATIONS = [
     """
@@ -63,7 +65,7 @@ MIGRATIONS = [
 
 def connect(path: Path, cache_bytes: int) -> apsw.Connection:
     """A connection for reading or writing, with our settings."""
-    db = apsw.Connection(str(path))
+    db = apsw.Connection(str(path), statementcachesize=STATEMENTS)
     db.set_busy_timeout(5000)
     db.execute(f"PRAGMA cache_size = -{max(1, cache_bytes // 1024)}")
     db.execute("PRAGMA temp_store = MEMORY")

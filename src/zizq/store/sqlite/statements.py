@@ -18,8 +18,9 @@ from zizq.job import JobRecord
 from zizq.store.sqlite import rows
 from zizq.store.sqlite.rows import Row
 
-_SIZES = (128, 16, 1)
-"""Rows a statement: few sizes, so that each is prepared once and kept."""
+_MOST = 128
+"""Rows a statement at most. A group of calls should be one statement: every statement lets go of the interpreter's
+lock and, beside a busy event loop, waits for its turn to get it back."""
 
 Count = tuple[str, int]
 
@@ -40,10 +41,10 @@ class Tally:
 
     def store(self) -> None:
         """Write what was noted, as a part of the open transaction."""
-        for (queue, status), change in self._pending.items():
-            if change:
-                jobs = self._counts.get((queue, status), 0) + change
-                self._db.execute("INSERT OR REPLACE INTO tally VALUES (?, ?, ?)", (queue, status, jobs))
+        changed = [(*key, self._counts.get(key, 0) + change) for key, change in self._pending.items() if change]
+        for chunk in _chunks(changed):
+            values = [value for row in chunk for value in row]
+            self._db.execute(_insert("REPLACE INTO tally", "queue, status, jobs", len(chunk)), values)
 
     def commit(self) -> None:
         """The transaction is through."""
@@ -97,7 +98,7 @@ class Statements:
         all_rows = [rows.to_row(job) for jobs in calls for job in jobs]
         for chunk in _chunks(all_rows):
             values = [value for row in chunk for value in row]
-            self._db.execute(_insert("jobs", columns, len(chunk)), values)
+            self._db.execute(_insert("INSERT INTO jobs", columns, len(chunk)), values)
         for row in all_rows:
             self.tally.add(row[1], row[4], 1)
         return [None] * len(calls)
@@ -223,20 +224,17 @@ class Statements:
 
 
 def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    start = 0
-    for size in _SIZES:
-        while len(values) - start >= size:
-            yield values[start : start + size]
-            start += size
+    for start in range(0, len(values), _MOST):
+        yield values[start : start + _MOST]
 
 
-@lru_cache
-def _insert(table: str, columns: str, count: int) -> str:
+@lru_cache(maxsize=4 * _MOST)
+def _insert(verb: str, columns: str, count: int) -> str:
     row = f"({_marks(columns.count(',') + 1)})"
-    return f"INSERT INTO {table} ({columns}) VALUES {', '.join([row] * count)}"  # noqa: S608 - constants
+    return f"{verb} ({columns}) VALUES {', '.join([row] * count)}"
 
 
-@lru_cache
+@lru_cache(maxsize=4 * _MOST)
 def _delete(table: str, column: str, count: int) -> str:
     return f"DELETE FROM {table} WHERE {column} IN ({_marks(count)})"  # noqa: S608 - constants
 

@@ -52,9 +52,10 @@ class SqliteStore:
         cache_bytes: Memory for pages of the file.
         enqueue_batch: How many enqueue calls share a commit at most.
         complete_batch: How many calls of each other kind share a commit at most.
+        ready: The windows on the ready jobs, empty; None for those of the usual size.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a store has this many options
         self,
         root: Path,
         defaults: Defaults,
@@ -65,6 +66,7 @@ class SqliteStore:
         cache_bytes: int = 32 * 2**20,
         enqueue_batch: int = 1000,
         complete_batch: int = 1000,
+        ready: ReadySet | None = None,
     ) -> None:
         self._folder = root / "data"
         self._defaults = defaults
@@ -74,7 +76,7 @@ class SqliteStore:
         self._cache_bytes = cache_bytes
         self._batch = dict.fromkeys(Step, complete_batch) | {Step.ENQUEUE: enqueue_batch}
         self._listener: Listener = Silence()
-        self._ready = ReadySet()
+        self._ready = ready or ReadySet()
         self._flight = Flight()
         self._refills: dict[str, asyncio.Future[Any]] = {}
         self._lock: FolderLock | None = None

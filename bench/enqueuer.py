@@ -1,0 +1,125 @@
+"""A process that enqueues: `python -m bench.enqueuer SHAPE --url URL --jobs N`.
+
+It connects, enqueues, and prints a line: how many, and when it began and ended on the machine's monotonic clock, which
+all processes share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import zizq
+from zizq.worker.running import run_loop
+
+TYPE = "bench"
+SINGLES = 64
+"""Callers, each with one enqueue under way, and so a connection of its own."""
+BULKS = 4
+"""The same for requests of many jobs."""
+BULK_SIZE = 100
+
+
+def payload(at: float = 0.0) -> dict[str, Any]:
+    """What a job carries: 190 bytes as JSON. `at` is when it was enqueued, for those who measure that."""
+    return {
+        "at": round(at, 9),
+        "to": "somebody@example.com",
+        "template": "welcome",
+        "subject": "Welcome to the example, and thank you for joining us",
+        "user_id": 123456789,
+        "locale": "en-GB",
+        "attach": False,
+    }
+
+
+async def single(client: zizq.Client, jobs: int, rate: int) -> None:
+    """Enqueue one by one from many callers at once."""
+
+    async def caller(share: int) -> None:
+        for _ in range(share):
+            await client.enqueue_raw(TYPE, payload())
+
+    await asyncio.gather(*(caller(share) for share in shares(jobs, SINGLES)))
+
+
+async def bulk(client: zizq.Client, jobs: int, rate: int) -> None:
+    """Enqueue many jobs a request, from a few callers at once."""
+
+    async def caller(share: int) -> None:
+        for done in range(0, share, BULK_SIZE):
+            requests = [zizq.Enqueue(TYPE, payload()) for _ in range(min(BULK_SIZE, share - done))]
+            await client.enqueue_bulk(requests)
+
+    await asyncio.gather(*(caller(share) for share in shares(jobs, BULKS)))
+
+
+async def paced(client: zizq.Client, jobs: int, rate: int) -> None:
+    """Enqueue so many a second, whether or not those before were answered; each job carries its instant."""
+    began, under_way = time.monotonic(), set()
+    for number in range(jobs):
+        ahead = began + number / rate - time.monotonic()
+        if ahead > 0:
+            await asyncio.sleep(ahead)
+        task = asyncio.create_task(stamped(client))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+    await asyncio.gather(*under_way)
+
+
+async def stamped(client: zizq.Client) -> None:
+    """Enqueue a job that carries the instant."""
+    await client.enqueue_raw(TYPE, payload(time.monotonic()))
+
+
+def single_sync(client: zizq.SyncClient, jobs: int) -> None:
+    """Enqueue one by one from one thread."""
+    for _ in range(jobs):
+        client.enqueue_raw(TYPE, payload())
+
+
+def shares(jobs: int, callers: int) -> list[int]:
+    """How many jobs each caller enqueues."""
+    return [jobs // callers + (number < jobs % callers) for number in range(callers)]
+
+
+async def connected(url: str, shape: Callable[..., Awaitable[None]], jobs: int, rate: int) -> tuple[float, float]:
+    """Run a shape on connections that are open already; when it began and ended."""
+    async with zizq.Client(url) as client:
+        await asyncio.gather(*(client.health() for _ in range(SINGLES)))
+        began = time.monotonic()
+        await shape(client, jobs, rate)
+        return began, time.monotonic()
+
+
+def connected_sync(url: str, jobs: int) -> tuple[float, float]:
+    """The same with a SyncClient."""
+    with zizq.SyncClient(url) as client:
+        client.health()
+        began = time.monotonic()
+        single_sync(client, jobs)
+        return began, time.monotonic()
+
+
+def main() -> None:
+    """Enqueue as the command line says."""
+    shapes = {"single": single, "bulk": bulk, "paced": paced}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shape", choices=[*shapes, "single-sync"])
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--jobs", type=int, required=True)
+    parser.add_argument("--rate", type=int, default=0, help="enqueues a second, for `paced`")
+    order = parser.parse_args()
+    if order.shape == "single-sync":
+        began, ended = connected_sync(order.url, order.jobs)
+    else:
+        began, ended = run_loop(connected(order.url, shapes[order.shape], order.jobs, order.rate))
+    print(json.dumps({"jobs": order.jobs, "began": began, "ended": ended}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

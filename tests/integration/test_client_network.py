@@ -1,0 +1,273 @@
+"""What the clients make of networks that fail: real sockets, no server of ours."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import textwrap
+from contextlib import asynccontextmanager
+
+import pytest
+
+from zizq import Client, StreamIdleTimeout, SyncClient, TransportError, ZizqError
+from zizq.testing.server import running_server
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/vnd.zizq.msgpack-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+BEAT = b"4\r\n\0\0\0\0\r\n"
+
+
+@asynccontextmanager
+async def listening(*parts: bytes, close: bool = False):
+    """A server that answers every request with the same bytes; yields its URL and an event: a client has left."""
+    left = asyncio.Event()
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+        if not close:
+            await reader.read()
+            left.set()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", left
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+async def call(make, url, name, *args, **options):
+    if make is Client:
+        async with Client(url, **options) as client:
+            return await getattr(client, name)(*args)
+    with SyncClient(url, **options) as client:
+        return await asyncio.to_thread(getattr(client, name), *args)
+
+
+@pytest.mark.parametrize("make", [Client, SyncClient])
+def test_a_refused_connection_names_the_address_and_the_cause(make):
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(ConnectionError) as caught:
+        asyncio.run(call(make, url, "health"))
+    assert isinstance(caught.value, TransportError)
+    assert caught.value.retryable
+    assert str(caught.value) == f"cannot connect to {url}: Connection refused. Is the server running there?"
+
+
+@pytest.mark.parametrize("make", [Client, SyncClient])
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"", "broke: connection closed before message completed"),
+        (b"hello\r\n\r\n", "broke: invalid HTTP version"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc", "broke: end of file"),
+    ],
+)
+def test_a_broken_answer_is_a_transport_error(make, answer, message):
+    async def main():
+        async with listening(answer, close=True) as (url, _):
+            await call(make, url, "health")
+
+    with pytest.raises(TransportError, match=message):
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("make", [Client, SyncClient])
+def test_a_silent_server_is_a_timeout(make):
+    async def main():
+        async with listening() as (url, _):
+            await call(make, url, "health", read_timeout=0.05)
+
+    with pytest.raises(TransportError, match=r"no answer .* within 0.05 s"):
+        asyncio.run(main())
+
+
+def test_a_silent_stream_is_an_idle_timeout():
+    async def main():
+        async with listening(HEAD, BEAT) as (url, left), Client(url, stream_idle_timeout=0.05) as client:
+            with pytest.raises(StreamIdleTimeout, match=r"silent for 0.05 s"):
+                async with client.take() as jobs:
+                    await anext(jobs)
+            await asyncio.wait_for(left.wait(), 5)
+
+    asyncio.run(main())
+
+
+def test_a_silent_stream_is_an_idle_timeout_in_a_thread():
+    def take(url):
+        with SyncClient(url, stream_idle_timeout=0.05).take() as jobs:
+            next(jobs)
+
+    async def main():
+        async with listening(HEAD, BEAT) as (url, _):
+            await asyncio.to_thread(take, url)
+
+    with pytest.raises(StreamIdleTimeout):
+        asyncio.run(main())
+
+
+def test_a_stream_cut_off_is_a_transport_error():
+    async def main():
+        async with listening(HEAD, BEAT, close=True) as (url, _), Client(url) as client, client.take() as jobs:
+            await anext(jobs)
+
+    with pytest.raises(TransportError, match="broke"):
+        asyncio.run(main())
+
+
+def test_cancelling_a_take_closes_its_connection_at_once():
+    async def main():
+        async with listening(HEAD) as (url, left), Client(url) as client:
+            opened = asyncio.Event()
+
+            async def consume():
+                async with client.take() as jobs:
+                    opened.set()
+                    await anext(jobs)
+
+            task = asyncio.create_task(consume())
+            await opened.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.wait_for(left.wait(), 1)
+
+    asyncio.run(main())
+
+
+def test_cancelling_a_call_closes_its_connection_at_once():
+    async def main():
+        async with listening() as (url, left), Client(url) as client:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.health(), 0.05)
+            await asyncio.wait_for(left.wait(), 1)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("make", [Client, SyncClient])
+@pytest.mark.parametrize("used", [True, False])
+def test_a_closed_client_stays_closed(make, used):
+    async def main():
+        async with running_server() as server:
+            client = make(server.url)
+            for name in ["health", "close", "close", "health"] if used else ["close", "health"]:
+                method = getattr(client, name)
+                await (method() if make is Client else asyncio.to_thread(method))
+
+    with pytest.raises(ZizqError, match="the client is closed") as caught:
+        asyncio.run(main())
+    assert not caught.value.retryable
+
+
+def test_proxies_of_the_environment_are_not_used(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+
+    async def main():
+        async with running_server() as server, Client(server.url) as client:
+            assert await client.health() == "ok"
+
+    asyncio.run(main())
+
+
+def run_script(script: str, url: str) -> list[str]:
+    """The lines that a script printed, in a process of its own: a fork of this one would not be safe."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(script), url],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+FORK = """
+    import asyncio, os, sys, zizq
+
+    def in_child(run):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                run()
+            except BaseException as error:
+                print(type(error).__name__, flush=True)
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+"""
+
+
+def forked(script: str) -> list[str]:
+    async def main():
+        async with running_server() as server:
+            return await asyncio.to_thread(run_script, FORK + script, server.url)
+
+    return asyncio.run(main())
+
+
+def test_a_client_connects_anew_after_a_fork_and_the_parent_is_not_disturbed():
+    assert forked("""
+    client = zizq.SyncClient(sys.argv[1])
+    def child():
+        with client:
+            print("child", client.health(), flush=True)
+    print("parent", client.health(), flush=True)
+    in_child(child)
+    in_child(child)
+    print("parent", client.health(), flush=True)
+    """) == ["parent", "ok", "child", "ok", "child", "ok", "parent", "ok"]
+
+
+def test_an_asynchronous_client_connects_anew_after_a_fork():
+    assert forked("""
+    client = zizq.Client(sys.argv[1])
+    async def ask(name):
+        print(name, await client.health(), flush=True)
+    asyncio.run(ask("parent"))
+    in_child(lambda: asyncio.run(ask("child")))
+    asyncio.run(ask("parent"))
+    """) == ["parent", "ok", "child", "ok", "parent", "ok"]
+
+
+def test_a_child_that_drops_the_inherited_client_does_not_disturb_the_parent():
+    assert forked("""
+    import gc
+    client = zizq.SyncClient(sys.argv[1])
+    take = client.take()
+    take.__enter__()
+    job = client.enqueue_raw("t", 1)
+    def child():
+        global client, take
+        del client, take
+        gc.collect()
+        print("dropped", flush=True)
+    in_child(child)
+    print("taken" if next(take).id == job.id else "lost", client.health(), flush=True)
+    """) == ["dropped", "taken", "ok"]
+
+
+def test_a_client_that_was_not_used_before_the_forks_works_at_any_depth():
+    assert forked("""
+    client = zizq.SyncClient(sys.argv[1])
+    in_child(lambda: in_child(lambda: print("grandchild", client.health(), flush=True)))
+    """) == ["grandchild", "ok"]
+
+
+def test_a_fork_of_a_fork_says_what_to_do():
+    assert forked("""
+    client = zizq.SyncClient(sys.argv[1])
+    client.health()
+    def child():
+        print("child", client.health(), flush=True)
+        in_child(client.health)
+    in_child(child)
+    """) == ["child", "ok", "ConfigError"]

@@ -1,0 +1,168 @@
+"""The writer: what shares a commit, in which order it is answered, and what a refused one leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from zizq.errors import ConfigError, Unavailable
+from zizq.job import Status
+from zizq.policy import Defaults
+from zizq.store.base import CommitMode
+from zizq.store.sqlite.schema import APPLICATION_ID, FolderLock, open_database
+from zizq.store.sqlite.store import SqliteStore
+from zizq.testing.clock import LoadedDice
+from zizq.testing.conformance import NOW, Bench, Recorder
+
+
+async def opened(place: Path, **options: Any) -> Bench:
+    listener = Recorder()
+    store = SqliteStore(place, Defaults(), LoadedDice(), **options)
+    await store.open(listener)
+    return Bench(store, listener, LoadedDice())
+
+
+def trace(store: SqliteStore) -> list[str]:
+    """Statements as the writer runs them."""
+    seen: list[str] = []
+
+    def note(cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
+        seen.append(sql.strip())
+        return True
+
+    store._writer._db.exec_trace = note
+    return seen
+
+
+def refuse(store: SqliteStore, error: type[Exception]) -> None:
+    """Let every insert fail from now on."""
+
+    def fail(cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
+        if sql.startswith(("INSERT INTO jobs", "DELETE FROM jobs")):
+            raise error("the disk is full")
+        return True
+
+    store._writer._db.exec_trace = fail
+
+
+async def test_concurrent_calls_share_a_commit_and_a_statement(tmp_path: Path) -> None:
+    bench = await opened(tmp_path)
+    try:
+        seen = trace(bench.store)
+        await asyncio.gather(*[bench.enqueue(bench.job()) for _ in range(20)])
+        assert seen.count("COMMIT") == 1
+        assert sum(sql.startswith("INSERT INTO jobs") for sql in seen) == 1
+    finally:
+        await bench.store.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "enqueue", "other"),
+    [
+        ({}, "FULL", "NORMAL"),
+        ({"enqueue_mode": CommitMode.BUFFERED}, "NORMAL", "NORMAL"),
+        ({"default_mode": CommitMode.FSYNC}, "FULL", "FULL"),
+        ({"enqueue_mode": CommitMode.BUFFERED, "default_mode": CommitMode.FSYNC}, "NORMAL", "FULL"),
+    ],
+)
+async def test_each_kind_of_write_has_its_commit_mode(
+    tmp_path: Path, options: dict[str, Any], enqueue: str, other: str
+) -> None:
+    bench = await opened(tmp_path, **options)
+    try:
+        writer = bench.store._writer
+        [job_id] = await bench.enqueue(bench.job())
+        assert writer._synchronous == enqueue
+        await bench.take()
+        await bench.store.succeed([job_id], NOW)
+        assert writer._synchronous == other
+    finally:
+        await bench.store.close()
+
+
+async def test_a_full_disk_refuses_writes_and_keeps_reads(tmp_path: Path) -> None:
+    bench = await opened(tmp_path)
+    try:
+        [kept] = await bench.enqueue(bench.job())
+        await bench.take()
+        refuse(bench.store, apsw.FullError)
+        with pytest.raises(Unavailable, match="disk is full"):
+            await bench.enqueue(bench.job())
+        with pytest.raises(Unavailable):
+            await bench.store.succeed([kept], NOW)
+        assert "FullError" in (bench.store.trouble() or "")
+        assert await bench.status(kept) is Status.IN_FLIGHT
+        bench.store._writer._db.exec_trace = None
+        assert await bench.store.succeed([kept], NOW) == [True]
+        assert bench.store.trouble() is None
+        assert await bench.store.queues(NOW) == []
+    finally:
+        await bench.store.close()
+
+
+async def test_a_job_that_cannot_be_settled_goes_back_when_its_owner_has_gone(tmp_path: Path) -> None:
+    bench = await opened(tmp_path)
+    try:
+        [job_id] = await bench.enqueue(bench.job())
+        await bench.take(owner=1)
+        refuse(bench.store, apsw.FullError)
+        done, released = await asyncio.gather(
+            bench.store.succeed([job_id], NOW), bench.store.release(1), return_exceptions=True
+        )
+        assert isinstance(done, Unavailable)
+        assert released == 0
+        assert await bench.take_ids(owner=2) == [job_id]
+    finally:
+        await bench.store.close()
+
+
+async def test_a_defect_in_one_call_does_not_fail_the_others(tmp_path: Path) -> None:
+    bench = await opened(tmp_path)
+    try:
+        twin = bench.job()
+        outcomes = await asyncio.gather(
+            bench.enqueue(twin), bench.enqueue(twin), bench.enqueue(bench.job()), return_exceptions=True
+        )
+        assert sorted(isinstance(outcome, Exception) for outcome in outcomes) == [False, False, True]
+        assert len(await bench.take()) == 2
+    finally:
+        await bench.store.close()
+
+
+async def test_a_second_server_is_kept_out(tmp_path: Path) -> None:
+    bench = await opened(tmp_path)
+    try:
+        with pytest.raises(ConfigError, match="in use by another server"):
+            await opened(tmp_path)
+    finally:
+        await bench.store.close()
+    again = await opened(tmp_path)
+    await again.store.close()
+    await again.store.close()
+
+
+def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    db = apsw.Connection(str(tmp_path / "x.db"))
+    db.execute("CREATE TABLE mine (a)")
+    db.close()
+    with pytest.raises(ConfigError, match="another program"):
+        open_database(tmp_path / "x.db", 1024)
+
+
+def test_a_database_of_a_newer_program_is_left_alone(tmp_path: Path) -> None:
+    db = apsw.Connection(str(tmp_path / "x.db"))
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute("PRAGMA user_version = 999")
+    db.close()
+    with pytest.raises(ConfigError, match="newer zizq"):
+        open_database(tmp_path / "x.db", 1024)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file"):
+        FolderLock(tmp_path / "file" / "data")
