@@ -25,7 +25,7 @@ BULK_SIZE = 100
 
 
 def payload(at: float = 0.0) -> dict[str, Any]:
-    """What a job carries: 190 bytes as JSON. `at` is when it was enqueued, for those who measure that."""
+    """What a job carries: about 190 bytes as JSON. `at` is when it was enqueued, for those who measure that."""
     return {
         "at": round(at, 9),
         "to": "somebody@example.com",
@@ -33,7 +33,8 @@ def payload(at: float = 0.0) -> dict[str, Any]:
         "subject": "Welcome to the example, and thank you for joining us",
         "user_id": 123456789,
         "locale": "en-GB",
-        "attach": False,
+        "attachments": [],
+        "dry": False,
     }
 
 

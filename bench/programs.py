@@ -116,8 +116,12 @@ class Server(Program):
         command = [Path(sys.executable).with_name("zizq"), "serve", "--root-dir", store, "--port", "0"]
         # The default limit of 1,024 jobs in flight is for fleets of real jobs, which take their time.
         super().__init__([*command, "--log-format", "json", "-l", "0", *MODES[mode]])
-        while (fields := self.line()["fields"]).get("api") != "primary":
-            pass
+        try:
+            while (fields := self.line()["fields"]).get("api") != "primary":
+                pass
+        except BaseException:
+            self.stop()
+            raise
         self.url = f"http://{fields['addr']}"
 
 

@@ -35,6 +35,12 @@ async def run(job: zizq.Job):
     note("start", job)
     await asyncio.sleep(float(os.environ.get("TAKES", "0")))
     note("end", job)
+
+
+@router.route("in a process", executor="process")
+def process(job):
+    note("start", job)
+    time.sleep(600)
 """
 
 
@@ -150,6 +156,24 @@ def test_jobs_of_a_killed_worker_reach_another_within_250_ms_and_finished_ones_d
     assert not set(ids(field.notes("start", heir.pid))) & set(quick)
 
 
+def test_a_killed_worker_takes_its_handler_processes_with_it(field):
+    field.client.enqueue_raw("in a process", None)
+    doomed = field.work()
+    wait(lambda: field.notes("start"))
+    pid = int(field.notes_path.read_text().split()[2])
+    assert pid != doomed.pid
+    doomed.kill()
+    doomed.wait()
+    wait(lambda: not _runs(pid))
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_a_killed_worker_never_reruns_what_it_acknowledged(field):
     all_ids = enqueue(field.client, 2000)
     doomed = field.work("-c", "10", TAKES="0.001")
@@ -188,6 +212,18 @@ def test_a_second_signal_ends_at_once_with_status_1(field):
     wait(lambda: "shutting down" in worker.errors.read_text())
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(5) == 1
+
+
+def test_run_worker_is_a_program_of_its_own(field):
+    program = "import os, zizq, app; print(zizq.run_worker(app.router, os.environ['ZIZQ_URL'], concurrency=2))"
+    enqueue(field.client, 5)
+    environment = {**os.environ, "NOTES": str(field.notes_path), "ZIZQ_URL": f"http://{field.address}"}
+    worker = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=field.folder, env=environment, text=True, stdout=subprocess.PIPE
+    )
+    wait(lambda: len(field.notes("end")) == 5)
+    worker.send_signal(signal.SIGINT)
+    assert worker.communicate(timeout=20)[0] == "5 processed, 0 failed\n"
 
 
 def test_processes_share_the_work_are_replaced_and_end_together(field):

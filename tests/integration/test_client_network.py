@@ -17,23 +17,34 @@ BEAT = b"4\r\n\0\0\0\0\r\n"
 
 
 @asynccontextmanager
-async def listening(*parts: bytes, close: bool = False):
-    """A server that answers every request with the same bytes; yields its URL and an event: a client has left."""
+async def listening(*parts, close=False, asked=None, answering=None):
+    """A server that answers every request with the same bytes; yields its URL and an event: a client has left.
+
+    It sets `asked` when a request is there, and waits for `answering` before it answers.
+    """
     left = asyncio.Event()
+    answers = []
 
-    async def serve(reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
-        for part in parts:
-            writer.write(part)
-            await writer.drain()
-        if not close:
-            await reader.read()
-            left.set()
-        writer.close()
+    async def answer(reader, writer):
+        answers.append(asyncio.current_task())
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            if asked and answering:
+                asked.set()
+                await answering.wait()
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+            if not close:
+                await reader.read()
+                left.set()
+        finally:
+            writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", left
+    await asyncio.wait_for(asyncio.gather(*answers), 5)
 
 
 def free_port():
@@ -121,6 +132,25 @@ def test_a_stream_cut_off_is_a_transport_error():
         asyncio.run(main())
 
 
+@pytest.mark.parametrize("make", [Client, SyncClient])
+def test_leaving_a_take_closes_its_connection_at_once(make):
+    def leave(client):
+        with client.take():
+            pass
+
+    async def main():
+        async with listening(HEAD, BEAT) as (url, left):
+            client = make(url)
+            if make is Client:
+                async with client.take():
+                    pass
+            else:
+                await asyncio.to_thread(leave, client)
+            await asyncio.wait_for(left.wait(), 1)
+
+    asyncio.run(main())
+
+
 def test_cancelling_a_take_closes_its_connection_at_once():
     async def main():
         async with listening(HEAD) as (url, left), Client(url) as client:
@@ -141,11 +171,16 @@ def test_cancelling_a_take_closes_its_connection_at_once():
     asyncio.run(main())
 
 
-def test_cancelling_a_call_closes_its_connection_at_once():
+def test_a_take_cancelled_before_its_answer_is_closed_when_the_answer_comes():
     async def main():
-        async with listening() as (url, left), Client(url) as client:
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(client.health(), 0.05)
+        asked, answering = asyncio.Event(), asyncio.Event()
+        async with listening(HEAD, asked=asked, answering=answering) as (url, left), Client(url) as client:
+            task = asyncio.create_task(client.take().__aenter__())
+            await asked.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            answering.set()
             await asyncio.wait_for(left.wait(), 1)
 
     asyncio.run(main())
@@ -204,6 +239,26 @@ FORK = """
                 os._exit(0)
         os.waitpid(pid, 0)
 """
+
+
+def test_a_signal_during_a_call_of_a_thread_is_seen_when_the_call_ends():
+    async def main():
+        async with listening() as (url, _):
+            return await asyncio.to_thread(
+                run_script,
+                """
+                import signal, sys, zizq
+                signal.signal(signal.SIGALRM, signal.default_int_handler)
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+                try:
+                    zizq.SyncClient(sys.argv[1], read_timeout=0.5).health()
+                except KeyboardInterrupt:
+                    print("interrupted")
+                """,
+                url,
+            )
+
+    assert asyncio.run(main()) == ["interrupted"]
 
 
 def forked(script: str) -> list[str]:

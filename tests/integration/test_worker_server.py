@@ -5,11 +5,13 @@ import contextlib
 
 import pytest
 
+from unit.worker import handlers
 from zizq.client.aio import Client
 from zizq.client.options import Backoff
 from zizq.errors import Cancel, ClientError
 from zizq.testing.server import running_server
 from zizq.worker.options import Reconnect
+from zizq.worker.router import Router
 from zizq.worker.worker import Worker
 
 SOON = Reconnect(first=0.01, longest=0.01)
@@ -47,6 +49,32 @@ async def test_jobs_of_all_queues_are_worked_off():
     assert sorted(job.payload["n"] for job in seen.jobs) == list(range(20))
     assert worker.summary.processed == 20
     assert worker.summary.not_found == worker.summary.ack_dropped == 0
+
+
+@pytest.mark.parametrize("format", ["msgpack", "json"])
+async def test_both_formats_reach_handlers_on_the_loop_in_threads_and_in_processes(format):
+    router, seen = Router(), asyncio.Queue()
+
+    @router.route("loop")
+    async def loop(job):
+        seen.put_nowait(job.payload)
+
+    @router.route(handlers.Greet)
+    def thread(job):
+        running.call_soon_threadsafe(seen.put_nowait, job.name)
+
+    router.route("process", executor="process")(handlers.fine)
+    running = asyncio.get_running_loop()
+    async with (
+        running_server() as server,
+        Client(server.url, format=format) as client,
+        Worker(client, router) as worker,
+    ):
+        await client.enqueue_raw("process", 1)
+        await client.enqueue_raw("loop", {"é": [None, 1.5]})
+        await client.enqueue(handlers.Greet("Ada"))
+        assert [await seen.get(), await seen.get()] == [{"é": [None, 1.5]}, "Ada"]
+    assert worker.summary.processed == 3
 
 
 async def test_only_the_queues_that_were_named_are_taken_from():

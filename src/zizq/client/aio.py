@@ -23,7 +23,8 @@ class Client:
     """A client of a zizq server, for coroutines; `SyncClient` is the same for threads.
 
     Make one for a program and share it: it keeps its connections open. Nothing is sent until the first call, and no
-    call is retried. Use it as an async context manager, or call `close`. After a fork it connects anew by itself.
+    call is retried. Use it as an async context manager, or call `close`. After a fork it connects anew by itself. A
+    call that is cancelled may still be done by the server.
 
     Every call raises TransportError when no answer came, and a ResponseError when the server said no; whether the same
     call may succeed later is their `retryable`.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, Unpack
 from urllib.parse import quote
@@ -51,8 +50,7 @@ class Response(NamedTuple):
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class Call(msgspec.Struct, Generic[T], frozen=True):
     """One API call.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
@@ -29,8 +28,7 @@ class Options(TypedDict, total=False):
     unique_while: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Enqueue:
+class Enqueue(msgspec.Struct, frozen=True):
     """One job to enqueue.
 
     Args:
@@ -74,7 +72,7 @@ class Enqueue:
             overrides.setdefault("ready_at", None)
         if overrides.get("ready_at") is not None:
             overrides.setdefault("delay", None)
-        return replace(self, **overrides)
+        return msgspec.structs.replace(self, **overrides)
 
     def to_wire(self, form: Format, now_ms: int) -> messages.Enqueue:
         """The request as it is sent.

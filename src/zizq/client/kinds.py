@@ -57,7 +57,7 @@ class Kind(Generic[T]):
             ConfigError: When an override is unknown.
             EncodeError: When the instance cannot be turned into plain values.
         """
-        return dataclasses.replace(self._template, payload=self._plain(instance)).with_(**overrides)
+        return msgspec.structs.replace(self._template, payload=self._plain(instance)).with_(**overrides)
 
     def encode(self, instance: T, form: Format) -> msgspec.Raw:
         """An instance as a payload.

@@ -6,7 +6,9 @@ server is near and HTTP_PROXY is meant for the world outside; redirects are not 
 
 from __future__ import annotations
 
+import asyncio
 import os
+from contextlib import suppress
 from datetime import timedelta
 from typing import Generic, Protocol, TypeVar, cast
 
@@ -177,6 +179,7 @@ class ReqwestTransport:
         self._settings = settings
         self._calls = _PerProcess[Client](ClientBuilder, settings, settings.read_timeout)
         self._streams = _PerProcess[Client](ClientBuilder, settings, settings.stream_idle_timeout)
+        self._late: set[asyncio.Future[None]] = set()
 
     async def send(self, request: Request) -> Response:
         """The answer to a request, whatever its status."""
@@ -192,6 +195,17 @@ class ReqwestTransport:
 
     async def open_stream(self, request: Request) -> Stream:
         """The answer to a request, as soon as its head is there."""
+        opening = asyncio.ensure_future(self._open(request))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # pyreqwest lets a request run on that is cancelled before its answer came: jobs would flow to nobody.
+            late = asyncio.ensure_future(_close_once_open(opening))
+            self._late.add(late)
+            late.add_done_callback(self._late.discard)
+            raise
+
+    async def _open(self, request: Request) -> Stream:
         building = self._streams.get().request(request.method, self._settings.url + request.path)
         # Without this the answer is held back until 64 KiB of its body are there.
         opening = building.headers(request.headers).streamed_read_buffer_limit(0).build_streamed()
@@ -224,6 +238,11 @@ class _ReqwestStream:
 
     async def close(self) -> None:
         await self._opened.__aexit__(None, None, None)
+
+
+async def _close_once_open(opening: asyncio.Future[Stream]) -> None:
+    with suppress(ZizqError):
+        await (await opening).close()
 
 
 class SyncReqwestTransport:

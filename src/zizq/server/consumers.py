@@ -112,7 +112,8 @@ class Consumers:
         return min(consumer.room, self._limit - self._in_flight)
 
     def reserve(self, consumer: Consumer, count: int) -> None:
-        """Count jobs as handed to a consumer, before they are taken."""
+        """Count jobs as handed to a consumer, before they are taken; it waits no longer, however it came here."""
+        self._unlist(consumer)
         consumer.held += count
         self._in_flight += count
 

@@ -112,7 +112,7 @@ class Settings:
     enqueue_commit_mode: str | None = _one_of(
         None, _MODES, "The same for enqueues alone; when not given, as --default-commit-mode says."
     )
-    cache_size: int = _bytes(32 * 2**20, "Memory for pages of the database.")
+    cache_size: int = _bytes(8 * 2**20, "Memory for pages of the database.")
     max_body_size: int = _bytes(16 * 2**20, "Largest request body; a larger one is answered with 413.")
     enqueue_batch_size: int = _count(1000, "Enqueue requests that share a commit at most.")
     complete_batch_size: int = _count(1000, "Requests of each other kind that share a commit at most.")

@@ -28,7 +28,7 @@ class StoreOptions:
     defaults: Defaults = field(default_factory=Defaults)
     enqueue_mode: CommitMode = CommitMode.FSYNC
     default_mode: CommitMode = CommitMode.BUFFERED
-    cache_bytes: int = 32 * 2**20
+    cache_bytes: int = 8 * 2**20
     enqueue_batch: int = 1000
     complete_batch: int = 1000
 

@@ -12,6 +12,7 @@ import importlib
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
@@ -146,6 +147,7 @@ def _serve(pipe: Connection) -> None:
     # The worker decides when a handler ends: a signal to the whole process group must not end it first.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
             message = pipe.recv()
@@ -156,6 +158,13 @@ def _serve(pipe: Connection) -> None:
             pipe.send(answer)
         except OSError:
             os._exit(1)
+
+
+def _end_with_parent() -> None:
+    # The server gives the job of a dead worker to another one: it must not go on here as well.
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _perform(handler: str, kind: str | None, wants_context: bool, frame: bytes, form: str) -> FailureBody | None:

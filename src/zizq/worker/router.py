@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 from zizq.client.job import Job
 from zizq.client.kinds import Kind, kind_of
 from zizq.errors import ConfigError, NoRouteError
+from zizq.worker import context
 from zizq.worker.executors import Executors
 from zizq.worker.route import Handler, Route, inferred_kind, name_of, route
 
@@ -109,9 +110,11 @@ class Router:
             PayloadDecodeError: When its payload does not fit.
         """
         executors = Executors(1)
+        token = context.enter(job)
         try:
             await executors.run(self.find(job.type), job)
         finally:
+            context.leave(token)
             executors.close()
 
 

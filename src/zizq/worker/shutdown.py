@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Generator
 from types import FrameType
 from typing import Any, Protocol
 
+from zizq.errors import ConfigError
+
 logger = logging.getLogger("zizq")
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -70,7 +72,8 @@ class Signals:
         for number, before in self._before.items():
             with contextlib.suppress(NotImplementedError):
                 loop.remove_signal_handler(number)
-            signal.signal(number, before)
+            if before is not None:  # one that was not set from Python cannot be set from it
+                signal.signal(number, before)
         self._before.clear()
 
     def _came(self, number: int) -> None:
@@ -89,6 +92,16 @@ class Signals:
 def on_signals() -> Signals:
     """What to give to `Worker.run`: the first SIGINT or SIGTERM shuts down gracefully, the second kills."""
     return Signals()
+
+
+def check(shutdown: object) -> None:
+    """Hold a shutdown to what `wait_for` can wait for.
+
+    Raises:
+        ConfigError: When it is something else.
+    """
+    if not (shutdown is None or isinstance(shutdown, Awaitable) or callable(getattr(shutdown, "wait", None))):
+        raise ConfigError(f"shutdown={shutdown!r} must be an event, something to await, or None")
 
 
 async def wait_for(shutdown: Shutdown) -> None:

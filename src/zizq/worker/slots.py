@@ -176,8 +176,15 @@ class Slots:
     async def _wait_for_job(self) -> None:
         idle = asyncio.get_running_loop().create_future()
         self._idle.append(idle)
-        await idle
-        self._waking = False
+        try:
+            await idle
+        except asyncio.CancelledError:
+            # Cancelled by a hand that we do not know: nobody must try to wake it.
+            if idle in self._idle:
+                self._idle.remove(idle)
+            raise
+        finally:
+            self._waking = False
 
     # ── one job ──────────────────────────────────────────────────────────────────────────────────────
 

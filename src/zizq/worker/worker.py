@@ -25,7 +25,7 @@ from zizq.worker.route import JobHandler, route
 from zizq.worker.router import Router
 from zizq.worker.sender import Reports, Sender
 from zizq.worker.session import Session, Takes
-from zizq.worker.shutdown import Shutdown, Signals, wait_for
+from zizq.worker.shutdown import Shutdown, Signals, check, wait_for
 from zizq.worker.slots import Perform, Slots
 
 logger = logging.getLogger("zizq")
@@ -130,9 +130,11 @@ class Worker:
         Raises:
             ClientError: When the server refuses the take stream. Handlers under way are finished and reported first.
             TransportError: When the server is lost and `reconnect` is False.
+            ConfigError: When `shutdown` is nothing that can be waited for.
         """
         if self._loop is not None:
             raise RuntimeError("a worker runs once: make another")
+        check(shutdown)
         self._loop = asyncio.get_running_loop()
         if isinstance(shutdown, Signals):
             shutdown.bind(self.kill)
@@ -177,8 +179,9 @@ class Worker:
             await asyncio.wait({life, killed}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await self._end(stream, life, killed)
-        if not stream.cancelled():
-            stream.result()
+        for task in (life, stream):
+            if not task.cancelled():
+                task.result()
         return self._summary
 
     async def _work_and_drain(self, stream: asyncio.Task[None], shutdown: Shutdown) -> None:

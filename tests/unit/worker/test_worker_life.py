@@ -1,13 +1,16 @@
 """A worker from start to end, against a server held by hand."""
 
 import asyncio
+import signal
 import threading
 
 import pytest
 
 from unit.worker.fakes import FakeClient, job, settle
-from zizq.errors import Forbidden, ServerError, TransportError
+from zizq.errors import ConfigError, Forbidden, ServerError, TransportError
+from zizq.worker.context import current_job
 from zizq.worker.options import Reconnect
+from zizq.worker.shutdown import on_signals
 from zizq.worker.worker import Worker
 
 SOON = Reconnect(first=0.001, longest=0.001)
@@ -321,6 +324,19 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_failure():
     assert {one.error_type for one in client.failed} == {"asyncio.exceptions.CancelledError"}
 
 
+async def test_slots_that_were_cancelled_while_idle_are_replaced():
+    client = FakeClient()
+    async with Worker(client, nothing):
+        (await client.opened()).push(job())
+        await client.until(lambda: client.acked)
+        for task in asyncio.all_tasks():
+            if task.get_name() == "zizq-slot":
+                task.cancel()
+        await settle()
+        client.stream.push(job())
+        await client.until(lambda: len(client.acked) == 2)
+
+
 async def test_a_handler_that_exits_fails_its_job_and_shuts_down():
     def handler(job):
         raise SystemExit(3)
@@ -331,6 +347,44 @@ async def test_a_handler_that_exits_fails_its_job_and_shuts_down():
     summary = await run
     assert client.failed[0].error_type == "SystemExit"
     assert summary.failed == 1
+
+
+async def test_a_worker_runs_once_and_takes_only_what_can_be_waited_for():
+    with pytest.raises(ConfigError, match="shutdown=5"):
+        await Worker(FakeClient(), nothing).run(5)
+    worker = Worker(FakeClient(), nothing)
+    worker.stop()
+    await worker.run()
+    with pytest.raises(RuntimeError, match="runs once"):
+        await worker.run()
+
+
+async def test_the_first_signal_drains_and_the_second_kills():
+    client, handler = FakeClient(), Blocking()
+    before = signal.getsignal(signal.SIGTERM)
+    run = asyncio.create_task(Worker(client, handler, shutdown_timeout=None).run(on_signals()))
+    (await client.opened()).push(job())
+    await handler.started.acquire()
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.wait({run}, timeout=0.05)
+    assert not run.done()
+    signal.raise_signal(signal.SIGINT)
+    assert (await run).abandoned == 1
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+async def test_current_job_is_the_one_of_the_handler_that_asks():
+    seen = []
+
+    async def handler(job):
+        await asyncio.sleep(0)
+        seen.append(current_job().id == job.id)
+
+    client = FakeClient()
+    async with Worker(client, handler, concurrency=4):
+        (await client.opened()).push(*[job() for _ in range(8)])
+        await client.until(lambda: len(client.acked) == 8)
+    assert seen == [True] * 8
 
 
 def test_a_prefetch_below_concurrency_is_warned_of_and_kept():

@@ -63,7 +63,7 @@ class SqliteStore:
         *,
         enqueue_mode: CommitMode = CommitMode.FSYNC,
         default_mode: CommitMode = CommitMode.BUFFERED,
-        cache_bytes: int = 32 * 2**20,
+        cache_bytes: int = 8 * 2**20,
         enqueue_batch: int = 1000,
         complete_batch: int = 1000,
         ready: ReadySet | None = None,

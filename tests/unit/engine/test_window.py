@@ -1,0 +1,118 @@
+"""The window on the head of the ready jobs."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zizq.engine.window import FIRST, LEAST, ReadySet, Window, key_of
+from zizq.job import JobRecord, Status
+
+
+def job(number: int, priority: int = 5, queue: str = "q") -> JobRecord:
+    return JobRecord(
+        id=f"{number:05}", type="t", queue=queue, priority=priority, status=Status.READY, ready_at=0, attempts=0
+    )
+
+
+def drain(window: Window) -> list[JobRecord]:
+    return [window.pop() for _ in range(window.count)]
+
+
+jobs = st.lists(st.builds(job, st.integers(0, 99_999), st.integers(0, 4)), max_size=60, unique_by=lambda job: job.id)
+
+
+@given(jobs, st.integers(1, 40))
+def test_a_window_holds_the_first_jobs_in_order_and_knows_where_it_ends(some: list[JobRecord], limit: int) -> None:
+    window = Window()
+    for one in some:
+        window.insert([one], limit)
+    ordered = sorted(some, key=key_of)
+    edge = window.edge
+    held = drain(window)
+    assert held == ordered[: len(held)]
+    assert len(held) == min(limit, len(some))
+    assert edge == (key_of(ordered[limit]) if len(some) > limit else None)
+
+
+@given(jobs, st.data())
+def test_discarded_jobs_never_come(some: list[JobRecord], data: st.DataObject) -> None:
+    gone = data.draw(st.lists(st.sampled_from(some), unique_by=lambda job: job.id)) if some else []
+    window = Window()
+    window.insert(some, 1000)
+    for one in gone:
+        window.discard(one.id, one.priority)
+    assert window.count == len(some) - len(gone)
+    assert drain(window) == sorted([one for one in some if one not in gone], key=key_of)
+
+
+def test_a_job_from_the_edge_on_is_left_to_the_store() -> None:
+    window = Window(edge=(5, "00003"))
+    window.insert([job(2), job(3), job(9, priority=4)], 10)
+    assert [one.id for one in drain(window)] == ["00009", "00002"]
+
+
+def test_a_discard_beyond_the_edge_changes_nothing() -> None:
+    window = Window(edge=(5, "00003"))
+    window.insert([job(1)], 10)
+    window.discard("00007", 5)
+    assert window.count == 1
+
+
+def test_an_empty_window_with_an_edge_is_blind() -> None:
+    assert Window(FIRST).blind
+    assert not Window().blind
+
+
+def test_a_blind_queue_stops_a_take_over_all_queues() -> None:
+    ready = ReadySet()
+    ready.insert([job(1, queue="a")])
+    ready.open("b")
+    assert ready.take((), 5) == []
+    assert ready.blind(()) == ["b"]
+    assert [one.id for one in ready.take(("a",), 5)] == ["00001"]
+
+
+def test_a_refill_opens_a_blind_queue() -> None:
+    ready = ReadySet()
+    ready.open("b")
+    ready.refill("b", [job(1, queue="b"), job(2, queue="b")], (5, "00003"))
+    assert [one.id for one in ready.take((), 5)] == ["00001", "00002"]
+    assert ready.blind(()) == ["b"]
+    ready.refill("b", [], None)
+    assert (ready.blind(()), ready.edge("b")) == ([], None)
+
+
+def test_a_take_stops_where_a_queue_runs_dry_with_more_in_the_store() -> None:
+    ready = ReadySet(total=LEAST, limit=LEAST)
+    ready.insert([job(number, queue="a") for number in range(LEAST + 1)])
+    ready.insert([job(99, queue="b")])
+    taken = ready.take((), 100)
+    assert [one.id for one in taken] == [f"{number:05}" for number in range(LEAST)]
+    assert ready.blind(()) == ["a"]
+
+
+def test_a_half_empty_window_with_more_in_the_store_is_low() -> None:
+    ready = ReadySet(total=LEAST, limit=LEAST)
+    ready.insert([job(number) for number in range(LEAST + 1)])
+    assert ready.low(()) == []
+    ready.take((), LEAST // 2 + 1)
+    assert ready.low(()) == ["q"]
+    assert ready.low(("other",)) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abc")), max_size=50), st.integers(1, 60))
+def test_takes_over_queues_are_one_merge(some: list[tuple[int, str]], limit: int) -> None:
+    ready = ReadySet()
+    made = [job(number, priority, queue) for number, (priority, queue) in enumerate(some)]
+    ready.insert(made)
+    assert ready.take(("a", "c"), limit) == sorted([one for one in made if one.queue != "b"], key=key_of)[:limit]
+
+
+def test_windows_share_what_is_held_in_memory() -> None:
+    ready = ReadySet(total=64, limit=64)
+    for queue in ("a", "b", "c", "d"):
+        ready.insert([job(number, queue=queue) for number in range(64)])
+    held = [len(ready.take((queue,), 100)) for queue in ("a", "b", "c", "d")]
+    # Each was cut when it was filled, to its share among those there were.
+    assert held == [64, 32, 21, 16]

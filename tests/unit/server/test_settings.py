@@ -1,0 +1,120 @@
+"""Options of the server: as flags, as variables, as settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from zizq.cli import serve as command
+from zizq.errors import ConfigError
+from zizq.server import logs
+from zizq.server import serve as server
+from zizq.server.settings import Settings, options, variable_of
+from zizq.store.base import CommitMode
+
+
+@pytest.fixture()
+def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run `zizq serve` up to the point where it would serve; returns its settings, or what it said."""
+    seen: list[Settings] = []
+    monkeypatch.setattr(server, "run", seen.append)
+    monkeypatch.setattr(logs, "configure", lambda settings: None)
+
+    def run(*flags: str, **variables: str) -> Any:
+        result = CliRunner().invoke(command.serve, flags, env=variables)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return seen[-1] if result.exit_code == 0 else result.output
+
+    return run
+
+
+VALUES = {
+    "root_dir": ("/r", Path("/r")), "host": ("::1", "::1"), "port": ("0", 0), "heartbeat_interval": ("1s", 1000),
+    "global_in_flight_limit": ("0", 0), "default_retry_limit": ("3", 3), "default_backoff_exponent": ("1.5", 1.5),
+    "default_backoff_base": ("2s", 2000), "default_backoff_jitter": ("0", 0),
+    "default_completed_job_retention": ("1h", 3_600_000), "default_dead_job_retention": ("1d", 86_400_000),
+    "reaper_check_interval": ("250", 250), "default_commit_mode": ("fsync", "fsync"),
+    "enqueue_commit_mode": ("buffered", "buffered"), "cache_size": ("1MiB", 2**20), "max_body_size": ("64k", 64_000),
+    "enqueue_batch_size": ("5", 5), "complete_batch_size": ("6", 6), "scheduler_batch_size": ("7", 7),
+    "tcp_user_timeout": ("0", 0), "shutdown_timeout": ("2s", 2000), "log_format": ("json", "json"),
+    "log_level": ("warn", "warn"), "log_dir": ("/l", Path("/l")), "log_rotation": ("never", "never"),
+    "log_max_size": ("1MB", 10**6), "log_max_files": ("2", 2),
+}  # fmt: skip
+TOGETHER = {"tls_cert", "tls_key", "tls_client_ca", "log_to_disk"}
+
+
+def test_every_option_is_tried_here() -> None:
+    assert {setting.name for setting, _ in options()} == VALUES.keys() | TOGETHER
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_an_option_is_a_variable_and_mostly_a_flag(run: Any, name: str) -> None:
+    text, value = VALUES[name]
+    assert getattr(run(**{variable_of(name): text}), name) == value
+    [flag] = [option.flag for setting, option in options() if setting.name == name]
+    if flag:
+        assert getattr(run("--" + name.replace("_", "-"), text), name) == value
+
+
+def test_a_flag_wins_over_its_variable(run: Any) -> None:
+    assert run("--port", "1", ZIZQ_PORT="2").port == 1
+
+
+def test_the_limit_has_a_letter(run: Any) -> None:
+    assert run("-l", "9").global_in_flight_limit == 9
+
+
+def test_logging_to_disk_is_a_switch(run: Any) -> None:
+    assert run("--log-to-disk").log_to_disk
+    assert not run().log_to_disk
+
+
+@pytest.mark.parametrize(
+    ("flags", "remedy"),
+    [
+        (("--port", "x"), "whole number"),
+        (("--port", "70000"), "0 to 65535"),
+        (("--heartbeat-interval", "3 parsecs"), "no unit"),
+        (("--log-level", "loud"), "one of trace"),
+        (("--cache-size", "big"), "256MiB"),
+    ],
+)
+def test_a_bad_flag_says_what_would_do(run: Any, flags: tuple[str, ...], remedy: str) -> None:
+    assert remedy in run(*flags)
+
+
+def test_a_port_variable_that_is_no_port_is_ignored(run: Any) -> None:
+    assert run(ZIZQ_PORT="tcp://10.0.0.1:7890").port == 7890
+
+
+def test_a_bad_variable_without_a_flag_is_named(run: Any) -> None:
+    with pytest.raises(ConfigError, match="ZIZQ_SCHEDULER_BATCH_SIZE"):
+        run(ZIZQ_SCHEDULER_BATCH_SIZE="x")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"tls_cert": Path("c")}, {"tls_key": Path("k")}, {"tls_client_ca": Path("a")}, {"heartbeat_interval": 0}],
+)
+def test_contradictions_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="--"):
+        Settings(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "enqueue", "other"),
+    [
+        ({}, "fsync", "buffered"),
+        ({"default_commit_mode": "buffered"}, "buffered", "buffered"),
+        ({"default_commit_mode": "fsync"}, "fsync", "fsync"),
+        ({"enqueue_commit_mode": "buffered"}, "buffered", "buffered"),
+        ({"default_commit_mode": "buffered", "enqueue_commit_mode": "fsync"}, "fsync", "buffered"),
+    ],
+)
+def test_enqueues_are_durable_unless_asked_otherwise(given: dict[str, Any], enqueue: str, other: str) -> None:
+    chosen = Settings(**given).store_options
+    assert (chosen.enqueue_mode, chosen.default_mode) == (CommitMode(enqueue), CommitMode(other))
