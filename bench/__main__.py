@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def main() -> None:
 
     said = {"--rounds": order.rounds, "--size": order.size, "--modes": order.modes}
     options = [f"{flag} {value}" for flag, value in said.items() if str(value) != str(parser.get_default(flag[2:]))]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the processes of a measurement end with us
     print(report.machine(), file=sys.stderr)
     results = {"machine": report.machine(), "tables": []}
     for name in PROGRAMS if order.program == "all" else [order.program]:

@@ -46,7 +46,7 @@ def run(command: str, *, rounds: int, size: float, modes: object = None) -> Tabl
             with working(server, drained) as worker:
                 done = worker.line()
             samples["drain at the head, jobs/s"] = drained / (done["ended"] - done["began"])
-            samples["highest memory"] = server.memory("VmHWM")
+            samples["highest memory while draining"] = server.memory("VmHWM")
     return Table("scale", command, ["figure", f"with {jobs:,} queued jobs", "goal"], _rows(samples), samples)
 
 

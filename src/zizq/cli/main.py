@@ -12,7 +12,6 @@ from zizq.errors import ZizqError
 COMMANDS = {
     "serve": ("zizq.cli.serve", "Run the server."),
     "work": ("zizq.cli.work", "Run a worker."),
-    "demo": ("zizq.cli.demo", "Show a server and a worker at work."),
 }
 
 

@@ -9,6 +9,7 @@ from zizq.clock import Clock, Dice, SystemClock, SystemDice
 from zizq.server.broker import Broker
 from zizq.server.duties import Promoter, Reaper
 from zizq.server.http.api import Api
+from zizq.server.http.departures import Departures
 from zizq.server.settings import Settings
 from zizq.store.base import Store
 from zizq.store.opening import make_store
@@ -35,9 +36,11 @@ class App:
         clock, dice = clock or SystemClock(), dice or SystemDice()
         store = store or make_store(settings.root_dir, settings.store_options, dice)
         self.broker = Broker(store, clock, dice, settings.global_in_flight_limit)
+        self._departures = Departures()
         self.asgi = Api(
             self.broker,
             clock,
+            self._departures,
             version("zizq"),
             heartbeat_ms=settings.heartbeat_interval,
             max_body=settings.max_body_size,
@@ -53,6 +56,7 @@ class App:
             ConfigError: When the store cannot be opened.
         """
         await self.broker.start()
+        self._departures.open()
         self._duties = [asyncio.create_task(duty.run()) for duty in (self._promoter, self._reaper)]
 
     def end_streams(self) -> None:
@@ -64,4 +68,5 @@ class App:
         for duty in self._duties:
             duty.cancel()
         await asyncio.gather(*self._duties, return_exceptions=True)
+        self._departures.close()
         await self.broker.stop()

@@ -46,16 +46,16 @@ async def listening(settings: Settings, app: App) -> AsyncIterator[str]:
     try:
         server = h2corn.Server(cast("Any", app.asgi), h2corn.Config(**_config(settings, listener)))
         serving = asyncio.create_task(server.serve())
-        try:
-            await server.wait_started()
-            yield address
-        finally:
-            server.shutdown()
-            app.end_streams()
-            await asyncio.gather(serving, return_exceptions=True)
+        await server.wait_started()
     except (ValueError, OSError) as error:
+        listener.close()
         raise ConfigError(f"cannot serve on {address}: {error}") from error
+    try:
+        yield address
     finally:
+        server.shutdown()
+        app.end_streams()
+        await asyncio.gather(serving, return_exceptions=True)
         listener.close()
 
 

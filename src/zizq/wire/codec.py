@@ -19,6 +19,9 @@ T = TypeVar("T")
 _SCALARS = frozenset((str, int, float, bool, type(None)))
 _FLOAT_FROM = 2**64
 _FLOAT_BELOW = -(2**63)
+MAX_DEPTH = 128
+"""How deep a payload may be nested. Far below what the decoders bear, so that whatever is taken in can be sent out
+again, from however deep a stack: one job that cannot be encoded would end every take stream that meets it."""
 
 
 class Format(StrEnum):
@@ -106,10 +109,14 @@ def payload_to_store(raw: msgspec.Raw, form: Format) -> msgspec.Raw:
     """
     try:
         if form is Format.MSGPACK:
-            _check(_decode_msgpack(raw))
+            _check(_decode_msgpack(raw), MAX_DEPTH)
             # A copy, since a Raw holds on to the whole request body that it is a part of.
             return raw.copy()
-        return _translate(_decode_json(raw))
+        value = _decode_json(raw)
+        # Each level takes two brackets, so that most payloads are too short to be too deep.
+        if memoryview(raw).nbytes > 2 * MAX_DEPTH:
+            _measure(value, MAX_DEPTH)
+        return _translate(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         name = "JSON" if form is Format.JSON else "MessagePack"
         raise BadRequest(f"invalid {name}: {error} in payload") from error
@@ -162,17 +169,31 @@ def _narrow(value: Any) -> Any:
     return value
 
 
-def _check(value: Any) -> None:
+def _measure(value: Any, depth: int) -> None:
+    """Refuse a value from JSON that is nested deeper than `depth`."""
+    if type(value) not in (dict, list):
+        return
+    if not depth:
+        raise BadRequest(f"invalid JSON: payload is nested deeper than {MAX_DEPTH} levels")
+    for item in value.values() if type(value) is dict else value:
+        if type(item) not in _SCALARS:
+            _measure(item, depth - 1)
+
+
+def _check(value: Any, depth: int) -> None:
+    """Refuse a value from MessagePack that is nested deeper than `depth`, or that JSON cannot say."""
     kind = type(value)
+    if kind in (dict, list) and not depth:
+        raise BadRequest(f"invalid MessagePack: payload is nested deeper than {MAX_DEPTH} levels")
     if kind is dict:
         for key, item in value.items():
             if type(key) is not str:
                 raise BadRequest(f"invalid MessagePack: map key {key!r} in payload is not a string")
             if type(item) not in _SCALARS:
-                _check(item)
+                _check(item, depth - 1)
     elif kind is list:
         for item in value:
             if type(item) not in _SCALARS:
-                _check(item)
+                _check(item, depth - 1)
     elif kind not in _SCALARS:
         raise BadRequest(f"invalid MessagePack: payload holds {kind.__name__}, which JSON has not")

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
 
 from zizq.clock import Clock
 from zizq.errors import NotAcceptable, Refusal, Unavailable, UnsupportedMedia
 from zizq.server.broker import Broker
+from zizq.server.http.departures import Departures
 from zizq.server.http.exchange import NO_CONTENT, Receive, Request, Response, Scope, Send, respond
 from zizq.server.http.jobs import JobHandlers
 from zizq.server.http.take import TakeHandler
@@ -31,17 +33,20 @@ class Api:
     Args:
         broker: What the handlers call.
         clock: Measures silence and latency.
+        departures: Says when the client of a stream has gone.
         version: What GET /version answers.
         heartbeat_ms: Silence on a take stream after which a heartbeat is sent.
         max_body: The largest request body, in bytes.
     """
 
-    def __init__(self, broker: Broker, clock: Clock, version: str, heartbeat_ms: int, max_body: int) -> None:
+    def __init__(
+        self, broker: Broker, clock: Clock, departures: Departures, version: str, *, heartbeat_ms: int, max_body: int
+    ) -> None:
         self._broker = broker
         self._clock = clock
         self._version = version
         self._max_body = max_body
-        self._take = TakeHandler(broker, clock, heartbeat_ms)
+        self._take = TakeHandler(broker, clock, departures, heartbeat_ms)
         self._routes = Routes(self._handlers(JobHandlers(broker)))
 
     def _handlers(self, jobs: JobHandlers) -> dict[op.Operation, Handler]:
@@ -95,7 +100,7 @@ class Api:
         request.form = Format.JSON
         try:
             request.form = codec.response_format(request.accept)
-            route = self._routes.find(request.scope["method"], request.scope["path"])
+            route = self._routes.find(request.scope["method"], _path(request.scope))
             if isinstance(route, Response):
                 return route if route.status == 405 else request.answer(404, ErrorBody("not found"))
             handler, arguments = route
@@ -163,8 +168,14 @@ class Routes:
         parts = path.split("/")
         for shape, methods in self._shaped.items():
             if len(shape) == len(parts) and all(s == p or (s == "*" and p) for s, p in zip(shape, parts, strict=True)):
-                return methods, tuple(p for s, p in zip(shape, parts, strict=True) if s == "*")
+                return methods, tuple(unquote(p) for s, p in zip(shape, parts, strict=True) if s == "*")
         return None, ()
+
+
+def _path(scope: Scope) -> str:
+    """The path as it came, still percent-encoded: an encoded slash is a part of its segment and parts none."""
+    raw: bytes | None = scope.get("raw_path")
+    return scope["path"] if raw is None or b"%" not in raw else raw.decode("latin-1")
 
 
 def _refused(refusal: Refusal, form: Format, supported: list[str] | None = None) -> Response:

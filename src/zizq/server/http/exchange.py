@@ -62,6 +62,18 @@ class Request:
         """The Accept header; "" where it is not visible ASCII."""
         return _visible(self._accept)
 
+    @property
+    def is_http1(self) -> bool:
+        """Whether it came by HTTP/1, on a connection that carries nothing else."""
+        version: str = self.scope["http_version"]
+        return version.startswith("1")
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """The address of the client."""
+        host, port = self.scope["client"] or ("", 0)
+        return (host, port)
+
     def header(self, wanted: bytes) -> str | None:
         """The first value of a header, given in lower case."""
         return _visible(next((value for name, value in self.scope["headers"] if name == wanted), None))
@@ -153,8 +165,17 @@ def _visible(value: bytes | None) -> str | None:
     if value is None:
         return None
     text = value.decode("latin-1")
-    return text if text.isascii() and text.isprintable() else ""
+    # A tab is white space between two formats, as good as a blank (RFC 9110, 5.6.3).
+    return text if text.isascii() and text.replace("\t", " ").isprintable() else ""
 
 
 def _listed(known: tuple[str, ...]) -> str:
     return ", ".join(f"`{name}`" for name in known) or "no parameter"
+
+
+def whole_number(text: str, most: int) -> int | None:
+    """The number that a parameter says, 0 to `most`; None when it says none."""
+    # The length comes first: Python refuses to read thousands of digits.
+    if not (text.isascii() and text.isdecimal()) or len(text) > 20 or int(text) > most:
+        return None
+    return int(text)

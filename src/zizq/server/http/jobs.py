@@ -11,7 +11,7 @@ from zizq.errors import BadRequest, Refusal
 from zizq.job import Failure, JobRecord
 from zizq.policy import MAX_MILLIS, Retention
 from zizq.server.broker import Broker, NewJob
-from zizq.server.http.exchange import NO_CONTENT, Request, Response
+from zizq.server.http.exchange import NO_CONTENT, Request, Response, whole_number
 from zizq.store.base import Order
 from zizq.wire import codec
 from zizq.wire.codec import Body, Format
@@ -117,7 +117,8 @@ class JobHandlers:
 
     async def get_error(self, request: Request, job_id: str, attempt: str) -> Response:
         """GET /jobs/{id}/errors/{attempt} (protocol.md#2.10)."""
-        return request.answer(200, await self._broker.error(job_id, _number("attempt", attempt, _MAX_U32)))
+        number = _number("attempt", attempt, _MAX_U32, "path")
+        return request.answer(200, await self._broker.error(job_id, number))
 
 
 def _maker(body: Enqueue, form: Format, index: int | None = None) -> NewJob:
@@ -179,10 +180,11 @@ def _instant(field: str, value: int | None) -> int | None:
     return None if value is None else min(value, MAX_MILLIS)
 
 
-def _number(field: str, text: str, most: int) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) > most:
-        raise BadRequest(f"invalid query parameters: {field} {text!r} is not a whole number up to {most}")
-    return int(text)
+def _number(field: str, text: str, most: int, where: str = "query parameters") -> int:
+    number = whole_number(text, most)
+    if number is None:
+        raise BadRequest(f"invalid {where}: {field} {text!r} is not a whole number up to {most}")
+    return number
 
 
 def _order(text: str) -> Order:

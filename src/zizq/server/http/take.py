@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from zizq.clock import Clock
 from zizq.errors import BadRequest, Unavailable
 from zizq.server.broker import Broker
 from zizq.server.consumers import Consumer
-from zizq.server.http.exchange import Request, Send
+from zizq.server.http.departures import Departures
+from zizq.server.http.exchange import Request, Send, whole_number
 from zizq.wire import framing
 from zizq.wire.framing import StreamFormat
 
@@ -26,11 +28,13 @@ class TakeHandler:
     Args:
         broker: Where jobs come from.
         clock: Measures the silence.
+        departures: Says when a client has gone.
         heartbeat_ms: Silence after which a heartbeat is sent.
     """
 
-    def __init__(self, broker: Broker, clock: Clock, heartbeat_ms: int) -> None:
+    def __init__(self, broker: Broker, clock: Clock, departures: Departures, heartbeat_ms: int) -> None:
         self._broker = broker
+        self._departures = departures
         self._clock = clock
         self._heartbeat_s = heartbeat_ms / 1000
 
@@ -56,11 +60,14 @@ class TakeHandler:
         log.debug(
             "stream opened", extra={"fields": {"worker_id": request.header(b"worker-id"), "owner": consumer.owner}}
         )
-        watch = asyncio.ensure_future(_watch(request, consumer))
+        gone = consumer.close
+        watch = asyncio.ensure_future(_watch(request, gone))
+        fd = self._departures.watch(request.peer, gone) if request.is_http1 else None
         try:
             await self._feed(consumer, form, send)
         finally:
             watch.cancel()
+            self._departures.forget(fd, gone)
             # Shielded: a cancelled stream must still give its jobs back.
             released = await asyncio.shield(self._broker.close_stream(consumer))
             log.debug("stream closed", extra={"fields": {"owner": consumer.owner, "released": released}})
@@ -85,14 +92,15 @@ class TakeHandler:
                 beat_at = self._clock.mono_s() + self._heartbeat_s
 
 
-async def _watch(request: Request, consumer: Consumer) -> None:
-    """Close the consumer when the client leaves."""
+async def _watch(request: Request, gone: Callable[[], None]) -> None:
+    """Hear from the HTTP server that the client has left."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    consumer.close()
+    gone()
 
 
 def _prefetch(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) > _MAX_PREFETCH:
+    prefetch = whole_number(text, _MAX_PREFETCH)
+    if prefetch is None:
         raise BadRequest(f"invalid query parameters: prefetch {text!r} is not a whole number of 0 or more")
-    return int(text)
+    return prefetch

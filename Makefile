@@ -1,0 +1,45 @@
+# Every verb of the project. `make help` lists them; `make check test` is what CI runs.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 7890
+
+.PHONY: help demo serve test check fix docs bench clean
+
+help:  ## list the verbs
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/installed  ## see a server and a worker at work
+	@$(BIN)/python examples/demo.py
+
+serve: $(VENV)/installed  ## run a server on PORT (7890), with its store in ./zizq-root
+	$(BIN)/zizq serve --port $(PORT)
+
+test: $(VENV)/installed  ## run the whole suite
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed  ## lint, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(VENV)/installed  ## format, and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/installed  ## make the pages that are drawn from the code
+	$(BIN)/python docs/make.py
+
+bench: $(VENV)/installed  ## measure speed, beside other queues
+	$(BIN)/python -m bench all
+
+clean:  ## remove the environment and what the tools left
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,69 @@
+"""A client that leaves is noticed at once, however it leaves and however long the heartbeat is."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+import pytest
+
+from zizq.engine import admit
+from zizq.testing.conformance import Recorder
+from zizq.testing.server import RunningServer, running_server
+
+HEARTBEAT_MS = 3_600_000  # no heartbeat helps in these tests
+
+
+async def take_one(server: RunningServer) -> asyncio.StreamWriter:
+    """Open a take stream by hand, and wait until its job has come."""
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /jobs/take HTTP/1.1\r\nhost: x\r\n\r\n")
+    await reader.readuntil(b'"status":"in_flight"')
+    return writer
+
+
+def leave_with_fin(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+def leave_with_rst(writer: asyncio.StreamWriter) -> None:
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.close()
+
+
+def leave_by_half(writer: asyncio.StreamWriter) -> None:
+    writer.write_eof()
+
+
+@pytest.mark.parametrize("leave", [leave_with_fin, leave_with_rst, leave_by_half])
+async def test_a_client_that_leaves_gives_its_jobs_back_at_once(leave) -> None:  # type: ignore[no-untyped-def]
+    async with running_server(heartbeat_interval=HEARTBEAT_MS) as server:
+        given_back = asyncio.Event()
+        heard = Recorder()
+        await enqueue(server)
+        writer = await take_one(server)
+        server.app.broker.available = lambda queues: (heard.available(queues), given_back.set())  # type: ignore[method-assign]
+        leave(writer)
+        await asyncio.wait_for(given_back.wait(), 5)
+        assert heard.queues == ["q"]
+        writer.close()
+
+
+async def test_streams_that_come_and_go_are_each_noticed() -> None:
+    async with running_server(heartbeat_interval=HEARTBEAT_MS) as server:
+        await enqueue(server)
+        # Each stream gets the descriptor of the one before; each gets the job that the one before gave back.
+        for _ in range(20):
+            writer = await asyncio.wait_for(take_one(server), 5)
+            writer.close()
+
+
+async def enqueue(server: RunningServer) -> None:
+    import msgspec
+
+    def make(job_id: str, now: int):  # type: ignore[no-untyped-def]
+        return admit.new_job(job_id, now, type="t", queue="q", payload=msgspec.Raw(b"\xc0"))
+
+    await server.app.broker.enqueue([make])
