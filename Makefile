@@ -38,8 +38,8 @@ fix: $(VENV)/installed  ## format, and mend what can be mended
 docs: $(VENV)/installed  ## make the pages that are drawn from the code
 	$(BIN)/python docs/make.py
 
-bench: $(VENV)/installed  ## measure speed, beside other queues
-	$(BIN)/python -m bench all
+bench: $(VENV)/installed  ## measure speed, beside other queues, into bench/README.md
+	$(BIN)/python -m bench all --write
 
 clean:  ## remove the environment and what the tools left
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .bench

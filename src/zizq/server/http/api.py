@@ -99,7 +99,7 @@ class Api:
     async def _answer(self, request: Request) -> Response:
         request.form = Format.JSON
         try:
-            request.form = codec.response_format(request.accept)
+            request.form = codec.response_format(request.header(b"accept"))
             route = self._routes.find(request.scope["method"], _path(request.scope))
             if isinstance(route, Response):
                 return route if route.status == 405 else request.answer(404, ErrorBody("not found"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -37,30 +38,19 @@ class Request:
         max_body: The largest body that is read, in bytes.
     """
 
-    __slots__ = ("_accept", "_content_type", "_length", "_max_body", "_query", "form", "receive", "scope")
+    __slots__ = ("_headers", "_max_body", "body_form", "form", "receive", "scope")
 
     form: Format
     """The format of the response; set by the router before a handler runs."""
+    body_form: Format
+    """The format of the body; set by `read`."""
 
     def __init__(self, scope: Scope, receive: Receive, max_body: int) -> None:
         self.scope = scope
         self.receive = receive
         self._max_body = max_body
-        self._accept: bytes | None = None
-        self._content_type: bytes | None = None
-        self._length: bytes | None = None
-        for name, value in scope["headers"]:
-            if name == b"accept":
-                self._accept = value if self._accept is None else self._accept
-            elif name == b"content-type":
-                self._content_type = value if self._content_type is None else self._content_type
-            elif name == b"content-length":
-                self._length = value
-
-    @property
-    def accept(self) -> str | None:
-        """The Accept header; "" where it is not visible ASCII."""
-        return _visible(self._accept)
+        # Of a header that comes twice the first counts (protocol.md#1.1).
+        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
 
     @property
     def is_http1(self) -> bool:
@@ -74,9 +64,10 @@ class Request:
         host, port = self.scope["client"] or ("", 0)
         return (host, port)
 
-    def header(self, wanted: bytes) -> str | None:
-        """The first value of a header, given in lower case."""
-        return _visible(next((value for name, value in self.scope["headers"] if name == wanted), None))
+    def header(self, name: bytes) -> str | None:
+        """A header by its name in lower case; "" where it is not visible ASCII."""
+        value = self._headers.get(name)
+        return None if value is None else _visible(value)
 
     def query(self, *known: str) -> dict[str, str]:
         """The query parameters.
@@ -104,20 +95,13 @@ class Request:
             BodyTooLarge: When it is over the limit.
             BadRequest: When it is malformed.
         """
+        # The content type is judged before the body is read (protocol.md#1.1).
+        self.body_form = codec.request_format(self.header(b"content-type"))
         return body.read(await self._bytes(), self.body_form)
 
-    @property
-    def body_form(self) -> Format:
-        """The format of the body.
-
-        Raises:
-            UnsupportedMedia: When it is not spoken.
-        """
-        return codec.request_format(_visible(self._content_type))
-
     async def _bytes(self) -> bytes:
-        self.body_form  # noqa: B018 - the content type is judged before the body is read (protocol.md#1.1)
-        if self._length is not None and self._length.isdigit() and int(self._length) > self._max_body:
+        length = self._headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._max_body:
             raise self._too_large()
         message = await self.receive()
         if not message.get("more_body"):
@@ -161,12 +145,10 @@ async def respond(send: Send, response: Response, *, with_body: bool = True) -> 
     await send({"type": "http.response.body", "body": response.body if with_body else b""})
 
 
-def _visible(value: bytes | None) -> str | None:
-    if value is None:
-        return None
+@lru_cache(maxsize=256)
+def _visible(value: bytes) -> str:
     text = value.decode("latin-1")
-    # A tab is white space between two formats, as good as a blank (RFC 9110, 5.6.3).
-    return text if text.isascii() and text.replace("\t", " ").isprintable() else ""
+    return text if text.isascii() and text.isprintable() else ""
 
 
 def _listed(known: tuple[str, ...]) -> str:

@@ -40,7 +40,7 @@ class TakeHandler:
 
     async def stream(self, request: Request, send: Send) -> None:
         """GET /jobs/take: runs until the client leaves or the server stops; what is unacknowledged is released."""
-        form = framing.stream_format(request.accept)
+        form = framing.stream_format(request.header(b"accept"))
         query = request.query("prefetch", "queue")
         prefetch = _prefetch(query.get("prefetch", "1"))
         queues = [queue for queue in query.get("queue", "").split(",") if queue]

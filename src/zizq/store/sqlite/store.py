@@ -94,7 +94,7 @@ class SqliteStore:
             self._lock.release()
             self._lock = None
             raise
-        self._writer = Writer(db, self._batch)
+        self._writer = Writer(db, self._batch, self._announce)
         self._readers = Readers(path, READER_CACHE_BYTES)
         for queue in self._writer.statements.tally.ready_queues():
             self._ready.open(queue)
@@ -117,7 +117,7 @@ class SqliteStore:
 
     async def enqueue(self, jobs: Sequence[JobRecord]) -> None:
         """Insert new jobs."""
-        await self._writer.call(Step.ENQUEUE, jobs, durable=self._enqueue_durable, then=lambda _: self._announce(jobs))
+        await self._writer.call(Step.ENQUEUE, jobs, durable=self._enqueue_durable)
 
     def _announce(self, jobs: Sequence[JobRecord]) -> None:
         """Put ready jobs into their windows, and tell the listener of ready and scheduled ones."""

@@ -10,8 +10,9 @@ Two rules make the answers safe to act on:
    so any order is as true as another. Answers are delivered in that very order, commit after commit. So whoever
    hears an answer has heard of everything that was committed before it. The windows of ready jobs depend on that: a
    refill, which reads what has been committed, is heard after each insert that it may contain.
-2. *Certainty.* What an answer changes in memory is done in `then`, which the writer calls itself. The caller that
-   waits may be gone by then: a client that hangs up must not leave a committed job unknown to the windows.
+2. *Certainty.* What an answer changes in memory is done in `then`, or in `on_enqueued` for all enqueues of a commit
+   at once, which the writer calls itself. The caller that waits may be gone by then: a client that hangs up must not
+   leave a committed job unknown to the windows.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from zizq.errors import Unavailable
+from zizq.job import JobRecord
 from zizq.store.sqlite.statements import Statements
 
 log = logging.getLogger("zizq.store")
@@ -73,11 +75,18 @@ class Writer:
     Args:
         db: The connection; used by the thread alone from `start` on.
         batch: How many calls of a step share a commit at most.
+        on_enqueued: Called on the event loop with the jobs that a commit has added, before their callers are answered.
     """
 
-    def __init__(self, db: apsw.Connection, batch: dict[Step, int]) -> None:
+    def __init__(
+        self,
+        db: apsw.Connection,
+        batch: dict[Step, int],
+        on_enqueued: Callable[[Sequence[JobRecord]], None],
+    ) -> None:
         self._db = db
         self._batch = batch
+        self._on_enqueued = on_enqueued
         self.statements = Statements(db)
         self._steps: dict[Step, Callable[[Sequence[Any]], Sequence[Any]]] = {
             Step.ENQUEUE: self.statements.enqueue,
@@ -220,6 +229,12 @@ class Writer:
     # ── on the event loop ──
 
     def _deliver(self, answers: Sequence[Answer]) -> None:
+        # Enqueues come first, so no answer after them is heard too early.
+        enqueued = [
+            job for call, _, error in answers if call.step is Step.ENQUEUE and not error for job in call.argument
+        ]
+        if enqueued:
+            self._on_enqueued(enqueued)
         for call, outcome, error in answers:
             try:
                 if error is None and call.then is not None:
