@@ -36,7 +36,12 @@ async def test_a_success_that_is_retained_shows_the_job_until_then():
         job_id, _ = await server.taken(payload=[1], retention={"completed_ms": 50})
         await server.ask("POST", f"/jobs/{job_id}/success")
         job = await server.get(job_id)
-        assert (job["status"], job["payload"], job["completed_at"], job["purge_at"]) == ("completed", [1], NOW, NOW + 50)
+        assert (job["status"], job["payload"], job["completed_at"], job["purge_at"]) == (
+            "completed",
+            [1],
+            NOW,
+            NOW + 50,
+        )
         assert list(job)[-3:] == ["retention", "purge_at", "completed_at"]
         server.clock.advance(50)
         assert await server.get(job_id) is None
@@ -213,7 +218,13 @@ async def failed(server, times: int) -> str:
         ("?from=&order=&limit=", [1, 2, 3, 4, 5], "order=asc&limit=50", None, None),
         ("?limit=2", [1, 2], "order=asc&limit=2", "from=2&order=asc&limit=2", None),
         ("?limit=5", [1, 2, 3, 4, 5], "order=asc&limit=5", None, None),
-        ("?from=2&limit=2", [3, 4], "from=2&order=asc&limit=2", "from=4&order=asc&limit=2", "from=3&order=desc&limit=2"),
+        (
+            "?from=2&limit=2",
+            [3, 4],
+            "from=2&order=asc&limit=2",
+            "from=4&order=asc&limit=2",
+            "from=3&order=desc&limit=2",
+        ),
         ("?from=4&limit=2", [5], "from=4&order=asc&limit=2", None, "from=5&order=desc&limit=2"),
         ("?order=desc&limit=2", [5, 4], "order=desc&limit=2", "from=4&order=desc&limit=2", None),
         ("?order=desc&from=2", [1], "from=2&order=desc&limit=50", None, "from=1&order=asc&limit=50"),
@@ -250,7 +261,11 @@ async def test_a_link_can_be_followed_as_it_is():
         ("/jobs/{id}/errors/0", 404, "error record not found"),
         ("/jobs/{id}/errors/2", 404, "error record not found"),
         ("/jobs/{id}/errors/first", 400, "invalid path: attempt 'first' is not a whole number up to 4294967295"),
-        ("/jobs/{id}/errors/4294967296", 400, "invalid path: attempt '4294967296' is not a whole number up to 4294967295"),
+        (
+            "/jobs/{id}/errors/4294967296",
+            400,
+            "invalid path: attempt '4294967296' is not a whole number up to 4294967295",
+        ),
     ],
 )
 async def test_an_error_that_is_not_there_is_404_and_no_number_is_400(path, status, text):
@@ -261,13 +276,13 @@ async def test_an_error_that_is_not_there_is_404_and_no_number_is_400(path, stat
 
 async def test_a_job_in_any_status_can_be_deleted_once():
     async with serving() as server:
-        flying, _ = await server.taken()
+        flying, stream = await server.taken()
         dead, done = await server.enqueue(retry_limit=0), await server.enqueue(retention={"completed_ms": 9})
-        stream = await server.take("?prefetch=0")
         await stream.jobs(2)
         await server.fail(dead)
         await server.ask("POST", f"/jobs/{done}/success")
-        stream.connection.hang_up()
+        await server.ask("POST", f"/jobs/{flying}/failure", b'{"message":"m","retry_at":0}')
+        await stream.job()
         for job_id in (flying, dead, done, await server.enqueue(ready_at=NOW + 9)):
             reply = await server.ask("DELETE", f"/jobs/{job_id}")
             assert (reply.status, set(reply.headers)) == (204, {"date"})

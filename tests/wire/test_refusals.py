@@ -201,7 +201,9 @@ NAMES = [
 async def test_a_name_that_breaks_the_rule_is_400(field, name, text):
     async with serving() as server:
         reply = await server.ask("POST", "/jobs", enqueue(**{field: name}))
-        bulk = await server.ask("POST", "/jobs/bulk", b'{"jobs":[' + enqueue() + b"," + enqueue(**{field: name}) + b"]}")
+        bulk = await server.ask(
+            "POST", "/jobs/bulk", b'{"jobs":[' + enqueue() + b"," + enqueue(**{field: name}) + b"]}"
+        )
     assert reply.error == (400, f"{field} {text}")
     assert bulk.error == (400, f"jobs[1]: {field} {text}")
 
@@ -246,7 +248,9 @@ async def test_a_bulk_success_needs_a_list_of_ids(body, text):
     assert (status, said[: len(text)]) == (400, text)
 
 
-@pytest.mark.parametrize("body", [b"{}", b'{"message":1}', b'{"message":"m","kill":1}', b'{"message":"m","retry_at":-1}'])
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{"message":1}', b'{"message":"m","kill":1}', b'{"message":"m","retry_at":-1}']
+)
 async def test_a_failure_needs_a_message_and_fitting_members(body):
     async with serving() as server:
         assert (await server.ask("POST", "/jobs/x/failure", body)).status == 400

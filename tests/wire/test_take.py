@@ -115,7 +115,9 @@ async def test_a_queue_with_a_name_in_any_script_can_be_taken_from():
 
 async def test_jobs_come_by_priority_and_then_by_age_over_all_queues():
     async with serving() as server:
-        made = [await server.enqueue(queue=f"q{n % 3}", priority=priority) for n, priority in enumerate([5, 1, 5, 0, 1])]
+        made = [
+            await server.enqueue(queue=f"q{n % 3}", priority=priority) for n, priority in enumerate([5, 1, 5, 0, 1])
+        ]
         stream = await server.take("?prefetch=0")
         assert [job["id"] for job in await stream.jobs(5)] == [made[n] for n in (3, 1, 4, 0, 2)]
 

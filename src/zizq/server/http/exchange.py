@@ -148,7 +148,8 @@ async def respond(send: Send, response: Response, *, with_body: bool = True) -> 
 @lru_cache(maxsize=256)
 def _visible(value: bytes) -> str:
     text = value.decode("latin-1")
-    return text if text.isascii() and text.isprintable() else ""
+    # A tab is white space between two formats, as good as a blank (RFC 9110, 5.6.3).
+    return text if text.isascii() and text.replace("\t", " ").isprintable() else ""
 
 
 def _listed(known: tuple[str, ...]) -> str:
