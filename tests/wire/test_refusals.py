@@ -201,9 +201,8 @@ NAMES = [
 async def test_a_name_that_breaks_the_rule_is_400(field, name, text):
     async with serving() as server:
         reply = await server.ask("POST", "/jobs", enqueue(**{field: name}))
-        bulk = await server.ask(
-            "POST", "/jobs/bulk", b'{"jobs":[' + enqueue() + b"," + enqueue(**{field: name}) + b"]}"
-        )
+        jobs = b",".join([enqueue(), enqueue(**{field: name})])
+        bulk = await server.ask("POST", "/jobs/bulk", b'{"jobs":[' + jobs + b"]}")
     assert reply.error == (400, f"{field} {text}")
     assert bulk.error == (400, f"jobs[1]: {field} {text}")
 
