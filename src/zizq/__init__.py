@@ -43,24 +43,28 @@ from zizq.job import Status
 
 # ── the worker ───────────────────────────────────────────────────────────────────────────────────────
 from zizq.worker.context import Context, current_job
-from zizq.worker.hooks import Hooks
+from zizq.worker.hooks import Acked, Connected, Disconnected, Hooks, JobStarted, JobStopped, Outcome
 from zizq.worker.options import Reconnect, Summary
 from zizq.worker.route import JobHandler
 from zizq.worker.router import Router
 from zizq.worker.running import run_worker
 from zizq.worker.shutdown import on_signals
-from zizq.worker.worker import Worker
+from zizq.worker.worker import CallNext, Middleware, Worker
 
 __all__ = [
     "TLS",
+    "Acked",
     "Backoff",
+    "CallNext",
     "Cancel",
     "Client",
     "ClientError",
     "ConfigError",
     "Conflict",
+    "Connected",
     "Context",
     "DecodeError",
+    "Disconnected",
     "EncodeError",
     "Enqueue",
     "Forbidden",
@@ -73,8 +77,12 @@ __all__ = [
     "JobError",
     "JobHandler",
     "JobKind",
+    "JobStarted",
+    "JobStopped",
+    "Middleware",
     "NoRouteError",
     "NotFound",
+    "Outcome",
     "PayloadDecodeError",
     "Reconnect",
     "ResponseError",

@@ -7,7 +7,7 @@ import struct
 import msgspec
 
 MAX_MILLIS = 2**63 - 1
-"""The latest instant that is stored; sums past it stay there (protocol.md#13.2 no. 19)."""
+"""The latest instant that is stored; sums past it stay there (protocol.md#3)."""
 
 
 class Backoff(msgspec.Struct, frozen=True):

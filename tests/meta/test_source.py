@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import statistics
 from pathlib import Path
 from types import ModuleType
@@ -58,7 +59,9 @@ def test_public_names_are_those_that_are_exported() -> None:
 
 
 def test_public_names_are_documented() -> None:
-    assert [name for name in zizq.__all__ if not getattr(zizq, name).__doc__] == []
+    values = {name: getattr(zizq, name) for name in zizq.__all__}
+    own = {name: value for name, value in values.items() if inspect.isclass(value) or inspect.isfunction(value)}
+    assert [name for name, value in own.items() if not value.__doc__] == []
 
 
 def test_the_error_tree_is_drawn_as_it_is() -> None:

@@ -107,7 +107,7 @@ class History:
         await self.both(lambda store: store.fail(job_id, Failure(message="m", kill=kill), self.now))
 
     async def delete(self, numbers: list[int]) -> None:
-        await self.both(lambda store: store.delete(self._pick(numbers)))
+        await self.both(lambda store: store.delete(self._pick(numbers), self.now))
 
     async def promote(self, limit: int) -> None:
         await self.both(lambda store: store.promote(self.now, limit))

@@ -196,7 +196,7 @@ class Broker:
         Raises:
             Missing: When there is none.
         """
-        [found] = await self._store.delete([job_id])
+        [found] = await self._store.delete([job_id], self._clock.wall_ms())
         if not found:
             raise Missing("job not found")
 

@@ -135,11 +135,11 @@ class Store(Protocol):
             Unavailable: When the store cannot write; the job stays in flight.
         """
 
-    async def delete(self, ids: Sequence[str]) -> list[bool]:
+    async def delete(self, ids: Sequence[str], now: int) -> list[bool]:
         """Remove jobs in any status, with payloads and errors.
 
         Returns:
-            For each id, whether there was such a job, expired ones included.
+            For each id, whether there was such a job; an expired one is removed, and counts as gone before.
 
         Raises:
             Unavailable: When the store cannot write; nothing was removed.

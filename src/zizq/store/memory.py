@@ -84,9 +84,9 @@ class MemoryStore:
         self._announce([settled.job])
         return settled.job.with_(payload=None)
 
-    async def delete(self, ids: Sequence[str]) -> list[bool]:
+    async def delete(self, ids: Sequence[str], now: int) -> list[bool]:
         """Remove jobs in any status."""
-        found = [job_id in self._jobs for job_id in ids]
+        found = [await self.get(job_id, now) is not None for job_id in ids]
         for job_id in ids:
             self._remove(job_id)
         self._free([job_id for job_id in ids if job_id in self._owner])

@@ -370,27 +370,27 @@ class StoreConformance:
                 bench.job(priority=0), bench.job(), bench.job(ready_at=NOW + 9)
             )
             await bench.take(1)
-            assert await bench.store.delete([flying, ready, "nonsense", waiting]) == [True, True, False, True]
+            assert await bench.store.delete([flying, ready, "nonsense", waiting], NOW) == [True, True, False, True]
             assert await bench.take() == []
             assert await bench.store.next_due() is None
             assert await bench.store.queues(NOW) == []
             assert await bench.store.succeed([flying], NOW) == [False]
-            assert await bench.store.delete([flying]) == [False]
+            assert await bench.store.delete([flying], NOW) == [False]
             assert bench.heard.freed_by == {1: 1}
 
     async def test_a_deleted_job_leaves_the_others_in_order(self, tmp_path: Path) -> None:
         async with self.bench(tmp_path) as bench:
             ids = await bench.enqueue(*[bench.job(priority=n // 2) for n in range(8)])
-            await bench.store.delete([ids[0], ids[3], ids[7]])
+            await bench.store.delete([ids[0], ids[3], ids[7]], NOW)
             assert await bench.take_ids() == [ids[1], ids[2], ids[4], ids[5], ids[6]]
 
-    async def test_an_expired_job_can_still_be_deleted(self, tmp_path: Path) -> None:
+    async def test_an_expired_job_is_gone_for_a_delete_too(self, tmp_path: Path) -> None:
         async with self.bench(tmp_path) as bench:
             [job_id] = await bench.enqueue(bench.job(retry_limit=0))
             await bench.take()
             await bench.fail(job_id)
-            assert await bench.status(job_id, NOW + DAY) is None
-            assert await bench.store.delete([job_id]) == [True]
+            assert await bench.store.delete([job_id], NOW + DAY) == [False]
+            assert await bench.store.reap(NOW + DAY, 9) == 0
 
     async def test_queues_are_those_with_a_job_in_any_status(self, tmp_path: Path) -> None:
         async with self.bench(tmp_path) as bench:

@@ -16,7 +16,7 @@ from zizq.server.settings import Settings, options, variable_of
 from zizq.store.base import CommitMode
 
 
-@pytest.fixture()
+@pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run `zizq serve` up to the point where it would serve; returns its settings, or what it said."""
     seen: list[Settings] = []

@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from zizq.engine.window import LEAST, ReadySet
+from zizq.errors import Unavailable
 from zizq.policy import Defaults
 from zizq.store.sqlite.store import SqliteStore
 from zizq.testing.clock import LoadedDice
-from zizq.testing.conformance import Bench, Recorder
+from zizq.testing.conformance import NOW, Bench, Recorder
 
 SMALL = LEAST  # jobs that a window holds here
 
@@ -94,5 +97,46 @@ async def test_a_job_that_is_deleted_while_it_is_given_back_stays_deleted(tmp_pa
     async with small_windows(tmp_path) as bench:
         [job_id] = await bench.enqueue(bench.job())
         await bench.take(owner=1)
-        await asyncio.gather(bench.store.release(1), bench.store.delete([job_id]))
+        await asyncio.gather(bench.store.release(1), bench.store.delete([job_id], NOW))
         assert await bench.take_ids() == []
+
+
+HEAVY = b"\xc6\x00\x01\x00\x00" + b"x" * 65_536
+
+
+async def test_a_take_whose_payloads_cannot_be_read_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with small_windows(tmp_path) as bench:
+        ids = await bench.enqueue(bench.job(), bench.job(payload=HEAVY), bench.job())
+        with monkeypatch.context() as broken:
+            broken.setattr(bench.store._readers, "read", _refuse)
+            with pytest.raises(Unavailable):
+                await bench.take()
+        assert bench.heard.freed_by == {}
+        assert await bench.take_ids() == ids
+
+
+async def test_a_take_that_is_cancelled_while_it_reads_payloads_takes_nothing(tmp_path: Path) -> None:
+    async with small_windows(tmp_path) as bench:
+        ids = await bench.enqueue(bench.job(), bench.job(payload=HEAVY))
+        call = asyncio.ensure_future(bench.take())
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        assert bench.heard.freed_by == {}
+        assert await bench.take_ids() == ids
+
+
+async def test_a_job_deleted_while_its_payload_is_read_is_neither_handed_out_nor_freed(tmp_path: Path) -> None:
+    async with small_windows(tmp_path) as bench:
+        kept, deleted = await bench.enqueue(bench.job(), bench.job(payload=HEAVY))
+        taken, _ = await asyncio.gather(bench.take_ids(), bench.store.delete([deleted], NOW))
+        if taken == [kept]:
+            assert bench.heard.freed_by == {}
+        else:  # it was handed out before it was deleted
+            assert bench.heard.freed_by == {1: 1}
+
+
+async def _refuse(question: object) -> None:
+    raise Unavailable("the disk does not answer")

@@ -72,6 +72,9 @@ class Api:
             await _lifespan(receive, send)
         elif scope["type"] == "http":
             await self._serve(Request(scope, receive, self._max_body), send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close"})
 
     async def _serve(self, request: Request, send: Send) -> None:
         scope = request.scope

@@ -7,6 +7,11 @@ from collections.abc import Iterable, Sequence
 from zizq.engine.decide import Settled
 from zizq.job import JobRecord
 
+IN_TRANSIT = 0
+"""The owner of a job that was taken and not handed out yet; nobody is told when such a job leaves."""
+LOST = -1
+"""The owner of a job whose stream failed to get it while somebody else was settling it."""
+
 
 class Holding:
     """One job in flight.
@@ -40,10 +45,30 @@ class Flight:
 
     def add(self, jobs: Iterable[JobRecord], owner: int) -> None:
         """Note that an owner holds jobs."""
-        owned = self._owned.setdefault(owner, set())
         for job in jobs:
             self._holdings[job.id] = Holding(job, owner)
-            owned.add(job.id)
+            if owner > 0:
+                self._owned.setdefault(owner, set()).add(job.id)
+
+    def hand(self, ids: Iterable[str], owner: int) -> None:
+        """Give jobs that were in transit to their owner."""
+        for job_id in ids:
+            self._holdings[job_id].owner = owner
+            self._owned.setdefault(owner, set()).add(job_id)
+
+    def recall(self, ids: Iterable[str]) -> list[str]:
+        """Forget jobs that were in transit and cannot be handed out; returns those that nobody is settling."""
+        recalled = []
+        for job_id in ids:
+            holding = self._holdings.get(job_id)
+            if holding is None:
+                continue
+            if holding.settling:
+                holding.owner = LOST
+            else:
+                del self._holdings[job_id]
+                recalled.append(job_id)
+        return recalled
 
     def claim(self, ids: Sequence[str]) -> list[JobRecord | None]:
         """Mark jobs as settling; None for each that is not in flight or is settling already."""
@@ -62,7 +87,7 @@ class Flight:
         for job_id in ids:
             holding = self._holdings[job_id]
             holding.settling = False
-            if job_id not in self._owned.get(holding.owner, ()):
+            if holding.owner != IN_TRANSIT and job_id not in self._owned.get(holding.owner, ()):
                 orphans.append(holding.job)
         return orphans
 
@@ -76,7 +101,7 @@ class Flight:
         freed: dict[int, int] = {}
         for job_id in ids:
             holding = self._holdings.pop(job_id, None)
-            if holding is None:
+            if holding is None or holding.owner <= 0:
                 continue
             freed[holding.owner] = freed.get(holding.owner, 0) + 1
             owned = self._owned.get(holding.owner)

@@ -29,7 +29,7 @@ from zizq.job import ErrorRecord, Failure, JobRecord, Status
 from zizq.policy import Defaults
 from zizq.store.base import CommitMode, Listener, Order, Silence
 from zizq.store.sqlite import rows
-from zizq.store.sqlite.flight import Flight, settled_ids
+from zizq.store.sqlite.flight import IN_TRANSIT, Flight, settled_ids
 from zizq.store.sqlite.readers import Readers
 from zizq.store.sqlite.schema import FolderLock, open_database
 from zizq.store.sqlite.statements import Refill, Refilled, Release
@@ -142,10 +142,23 @@ class SqliteStore:
         for queue in self._ready.low(queues):
             self._refill(queue)
         taken = [decide.on_take(job, now) for job in jobs]
-        self._flight.add([job if job.payload is None else job.with_(payload=None) for job in taken], owner)
         if any(job.payload is None for job in taken):
-            return await self._with_payloads(taken)
+            return await self._hand_out(owner, jobs, taken)
+        self._flight.add([job.with_(payload=None) for job in taken], owner)
         return taken
+
+    async def _hand_out(self, owner: int, jobs: list[JobRecord], taken: list[JobRecord]) -> list[JobRecord]:
+        """Hand out jobs of which some wait for their payloads; when those cannot be read, nothing was taken."""
+        self._flight.add([job.with_(payload=None) for job in taken], IN_TRANSIT)
+        try:
+            whole = await self._with_payloads(taken)
+        except BaseException:
+            back = set(self._flight.recall([job.id for job in jobs]))
+            self._announce([job for job in jobs if job.id in back])
+            raise
+        whole = [job for job in whole if job.id in self._flight]
+        self._flight.hand([job.id for job in whole], owner)
+        return whole
 
     async def release(self, owner: int) -> int:
         """Give back what an owner holds."""
@@ -267,7 +280,7 @@ class SqliteStore:
 
     # ── the rest ──
 
-    async def delete(self, ids: Sequence[str]) -> list[bool]:
+    async def delete(self, ids: Sequence[str], now: int) -> list[bool]:
         """Remove jobs in any status."""
         held = [job.id for job in self._flight.claim(ids) if job is not None]
 
@@ -281,7 +294,7 @@ class SqliteStore:
         removed = await self._writer.call(
             Step.DELETE, ids, durable=self._durable, then=then, otherwise=partial(self._unclaim, held)
         )
-        gone = {job.id for job in removed}
+        gone = {job.id for job in removed if not decide.is_expired(job, now)}
         return [job_id in gone for job_id in ids]
 
     async def reset(self) -> None:
