@@ -95,7 +95,7 @@ class Store(Protocol):
         Never waits for jobs to come: an empty list means that none was ready. The jobs belong to `owner`.
 
         Args:
-            owner: The stream that gets them.
+            owner: The stream that gets them; 0 or more.
             queues: The queues to take from; empty for all. They need not exist.
             limit: How many at most, 1 or more.
             now: The wall clock.

@@ -49,13 +49,40 @@ def refuse(store: SqliteStore, error: type[Exception]) -> None:
     store._writer._db.exec_trace = fail
 
 
-async def test_concurrent_calls_share_a_commit_and_a_statement(tmp_path: Path) -> None:
+async def test_concurrent_calls_are_one_statement_and_so_one_commit(tmp_path: Path) -> None:
     bench = await opened(tmp_path)
     try:
         seen = trace(bench.store)
         await asyncio.gather(*[bench.enqueue(bench.job()) for _ in range(20)])
-        assert seen.count("COMMIT") == 1
-        assert sum(sql.startswith("INSERT INTO jobs") for sql in seen) == 1
+        assert [sql.split()[0] for sql in seen] == ["PRAGMA", "INSERT"]
+    finally:
+        await bench.store.close()
+
+
+async def test_calls_of_many_statements_share_one_transaction(tmp_path: Path) -> None:
+    bench = await opened(tmp_path)
+    try:
+        seen = trace(bench.store)
+        jobs = [bench.job() for _ in range(300)]
+        await asyncio.gather(bench.enqueue(*jobs[:200]), bench.enqueue(*jobs[200:]))
+        assert [sql.split()[0] for sql in seen] == ["PRAGMA", "BEGIN", "INSERT", "INSERT", "INSERT", "COMMIT"]
+    finally:
+        await bench.store.close()
+
+
+async def test_the_tally_is_what_the_jobs_are(tmp_path: Path) -> None:
+    bench = await opened(tmp_path)
+    try:
+        ids = await bench.enqueue(*[bench.job(queue, retry_limit=0) for queue in "aabbb"], bench.job(ready_at=NOW + 1))
+        await bench.take(limit=4)
+        await bench.store.succeed(ids[:1], NOW)
+        await bench.fail(ids[1])
+        await bench.store.delete(ids[2:3], NOW)
+        await bench.store.promote(NOW + 1, 9)
+        db = bench.store._writer._db
+        counted = list(db.execute("SELECT queue, status, count(*) FROM jobs GROUP BY queue, status"))
+        assert list(db.execute("SELECT queue, status, jobs FROM tally WHERE jobs")) == counted
+        assert counted == [("a", 3, 1), ("b", 1, 2), ("q", 1, 1)]
     finally:
         await bench.store.close()
 

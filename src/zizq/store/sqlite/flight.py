@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from zizq.engine.decide import Settled
 from zizq.job import JobRecord
 
-IN_TRANSIT = 0
+IN_TRANSIT = -1
 """The owner of a job that was taken and not handed out yet; nobody is told when such a job leaves."""
-LOST = -1
+LOST = -2
 """The owner of a job whose stream failed to get it while somebody else was settling it."""
 
 
@@ -47,7 +47,7 @@ class Flight:
         """Note that an owner holds jobs."""
         for job in jobs:
             self._holdings[job.id] = Holding(job, owner)
-            if owner > 0:
+            if owner >= 0:
                 self._owned.setdefault(owner, set()).add(job.id)
 
     def hand(self, ids: Iterable[str], owner: int) -> None:
@@ -101,7 +101,7 @@ class Flight:
         freed: dict[int, int] = {}
         for job_id in ids:
             holding = self._holdings.pop(job_id, None)
-            if holding is None or holding.owner <= 0:
+            if holding is None or holding.owner < 0:
                 continue
             freed[holding.owner] = freed.get(holding.owner, 0) + 1
             owned = self._owned.get(holding.owner)

@@ -52,13 +52,24 @@ MIGRATIONS = [
         failed_at INTEGER NOT NULL,
         PRIMARY KEY (job_id, attempt)
     ) WITHOUT ROWID;
-    -- How many jobs each queue holds in each status, so that no question of how many reads the jobs.
+    -- How many jobs each queue holds in each status, so that no question of how many reads the jobs. Kept by triggers,
+    -- so that no statement can forget it; rows that came down to none are swept with the expired jobs.
     CREATE TABLE tally (
         queue TEXT NOT NULL,
         status INTEGER NOT NULL,
         jobs INTEGER NOT NULL,
         PRIMARY KEY (queue, status)
     ) WITHOUT ROWID;
+    CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN
+        INSERT INTO tally VALUES (new.queue, new.status, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+    END;
+    CREATE TRIGGER job_removed AFTER DELETE ON jobs BEGIN
+        UPDATE tally SET jobs = jobs - 1 WHERE queue = old.queue AND status = old.status;
+    END;
+    CREATE TRIGGER job_moved AFTER UPDATE OF queue, status ON jobs BEGIN
+        UPDATE tally SET jobs = jobs - 1 WHERE queue = old.queue AND status = old.status;
+        INSERT INTO tally VALUES (new.queue, new.status, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+    END;
     """,
 ]
 

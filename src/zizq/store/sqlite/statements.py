@@ -6,7 +6,8 @@ carry many rows: with a busy thread beside it, a statement a row starves on the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,51 +17,23 @@ from zizq.engine.decide import Settled
 from zizq.engine.window import Key
 from zizq.job import JobRecord
 from zizq.store.sqlite import rows
-from zizq.store.sqlite.rows import Row
 
 _MOST = 128
 """Rows a statement at most. A group of calls should be one statement: every statement lets go of the interpreter's
 lock and, beside a busy event loop, waits for its turn to get it back."""
 
-Count = tuple[str, int]
 
+class Step(IntEnum):
+    """The kinds of calls, in the order in which they run inside a transaction."""
 
-class Tally:
-    """How many jobs each queue holds in each status; changes wait for their commit."""
-
-    def __init__(self, db: apsw.Connection) -> None:
-        self._db = db
-        self._counts: dict[Count, int] = {}
-        self._pending: dict[Count, int] = {}
-        for queue, status, jobs in db.execute("SELECT queue, status, jobs FROM tally WHERE jobs > 0"):
-            self._counts[queue, status] = jobs
-
-    def add(self, queue: str, status: int, jobs: int) -> None:
-        """Note that a queue has so many more jobs in a status."""
-        self._pending[queue, status] = self._pending.get((queue, status), 0) + jobs
-
-    def store(self) -> None:
-        """Write what was noted, as a part of the open transaction."""
-        changed = [(*key, self._counts.get(key, 0) + change) for key, change in self._pending.items() if change]
-        for chunk in _chunks(changed):
-            values = [value for row in chunk for value in row]
-            self._db.execute(_insert("REPLACE INTO tally", "queue, status, jobs", len(chunk)), values)
-
-    def commit(self) -> None:
-        """The transaction is through."""
-        for key, change in self._pending.items():
-            self._counts[key] = self._counts.get(key, 0) + change
-            if not self._counts[key]:
-                del self._counts[key]
-        self._pending.clear()
-
-    def rollback(self) -> None:
-        """The transaction is off."""
-        self._pending.clear()
-
-    def ready_queues(self) -> list[str]:
-        """The queues that hold ready jobs, as of the last commit."""
-        return [queue for queue, status in self._counts if status == 1]
+    ENQUEUE = 0
+    SETTLE = 1
+    RELEASE = 2
+    PROMOTE = 3
+    DELETE = 4
+    REAP = 5
+    RESET = 6
+    REFILL = 7
 
 
 class Release(NamedTuple):
@@ -90,7 +63,33 @@ class Statements:
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
-        self.tally = Tally(db)
+        self._steps: dict[Step, Callable[[Sequence[Any]], Sequence[Any]]] = {
+            Step.ENQUEUE: self.enqueue,
+            Step.SETTLE: self.settle,
+            Step.RELEASE: self.release,
+            Step.PROMOTE: self.promote,
+            Step.DELETE: self.delete,
+            Step.REAP: self.reap,
+            Step.RESET: self.reset,
+            Step.REFILL: self.refill,
+        }
+
+    def ready_queues(self) -> list[str]:
+        """The queues that hold ready jobs."""
+        return [row[0] for row in self._db.execute("SELECT queue FROM tally WHERE status = 1 AND jobs > 0")]
+
+    def is_one(self, step: Step, arguments: Sequence[Any]) -> bool:
+        """Whether calls of a step are carried out by a single statement, which needs no transaction around it."""
+        if step is Step.ENQUEUE:
+            return sum(map(len, arguments)) <= _MOST
+        if step is Step.SETTLE:
+            settled = [one for call in arguments for one in call]
+            return len(settled) <= _MOST and not any(one.kept or one.job.attempts for one in settled)
+        return step is Step.REFILL
+
+    def run(self, step: Step, arguments: Sequence[Any]) -> Sequence[Any]:
+        """Carry out the calls of a step; returns an outcome for each."""
+        return self._steps[step](arguments)
 
     def enqueue(self, calls: Sequence[Sequence[JobRecord]]) -> list[None]:
         """Insert new jobs."""
@@ -98,9 +97,7 @@ class Statements:
         all_rows = [rows.to_row(job) for jobs in calls for job in jobs]
         for chunk in _chunks(all_rows):
             values = [value for row in chunk for value in row]
-            self._db.execute(_insert("INSERT INTO jobs", columns, len(chunk)), values)
-        for row in all_rows:
-            self.tally.add(row[1], row[4], 1)
+            self._db.execute(_insert(columns, len(chunk)), values)
         return [None] * len(calls)
 
     def settle(self, calls: Sequence[Sequence[Settled]]) -> list[None]:
@@ -109,7 +106,6 @@ class Statements:
         gone = [one.job for one in settled if not one.kept]
         self._remove([job.id for job in gone], [job.id for job in gone if job.attempts])
         for one in settled:
-            self.tally.add(one.job.queue, 1, -1)
             if one.kept:
                 self._keep(one)
         return [None] * len(calls)
@@ -127,14 +123,7 @@ class Statements:
                       SELECT id FROM jobs INDEXED BY due WHERE status = 0 AND ready_at <= ?
                       ORDER BY ready_at, id LIMIT ?)
                   RETURNING {rows.LIGHT_ONLY}"""  # noqa: S608 - a constant
-        outcomes = []
-        for call in calls:
-            promoted = [rows.to_job(row) for row in self._db.execute(sql, call)]
-            for job in promoted:
-                self.tally.add(job.queue, 0, -1)
-                self.tally.add(job.queue, 1, 1)
-            outcomes.append(promoted)
-        return outcomes
+        return [[rows.to_job(row) for row in self._db.execute(sql, call)] for call in calls]
 
     def delete(self, calls: Sequence[Sequence[str]]) -> list[list[JobRecord]]:
         """Remove jobs by identifier; the outcome is those that were there, with payloads left out."""
@@ -158,14 +147,18 @@ class Statements:
             removed = [rows.to_job(row) for row in self._db.execute(sql, call)]
             self._forget(removed)
             outcomes.append(len(removed))
+        self._db.execute("DELETE FROM tally WHERE jobs = 0")
         return outcomes
 
     def reset(self, calls: Sequence[None]) -> list[None]:
         """Remove everything."""
-        for table in ("jobs", "errors"):
-            self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
-        for queue, status, jobs in list(self._db.execute("SELECT queue, status, jobs FROM tally")):
-            self.tally.add(queue, status, -jobs)
+        # Without triggers a table is emptied at once and not row by row.
+        self._db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+        try:
+            for table in ("jobs", "errors", "tally"):
+                self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
+        finally:
+            self._db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 1)
         return [None] * len(calls)
 
     def refill(self, calls: Sequence[Refill]) -> list[Refilled]:
@@ -197,7 +190,6 @@ class Statements:
                 job.id,
             ),
         )
-        self.tally.add(job.queue, rows.STATUS[job.status], 1)
         if error is not None:
             self._db.execute(
                 "INSERT INTO errors VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -219,8 +211,6 @@ class Statements:
 
     def _forget(self, removed: Sequence[JobRecord]) -> None:
         self._remove([], [job.id for job in removed if job.attempts])
-        for job in removed:
-            self.tally.add(job.queue, rows.STATUS[job.status], -1)
 
 
 def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
@@ -229,9 +219,9 @@ def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 
 @lru_cache(maxsize=4 * _MOST)
-def _insert(verb: str, columns: str, count: int) -> str:
+def _insert(columns: str, count: int) -> str:
     row = f"({_marks(columns.count(',') + 1)})"
-    return f"{verb} ({columns}) VALUES {', '.join([row] * count)}"
+    return f"INSERT INTO jobs ({columns}) VALUES {', '.join([row] * count)}"  # noqa: S608 - constants
 
 
 @lru_cache(maxsize=4 * _MOST)
@@ -241,6 +231,3 @@ def _delete(table: str, column: str, count: int) -> str:
 
 def _marks(count: int) -> str:
     return ", ".join("?" * count)
-
-
-__all__ = ["Refill", "Refilled", "Release", "Row", "Statements", "Tally"]

@@ -32,8 +32,8 @@ from zizq.store.sqlite import rows
 from zizq.store.sqlite.flight import IN_TRANSIT, Flight, settled_ids
 from zizq.store.sqlite.readers import Readers
 from zizq.store.sqlite.schema import FolderLock, open_database
-from zizq.store.sqlite.statements import Refill, Refilled, Release
-from zizq.store.sqlite.writer import Step, Writer
+from zizq.store.sqlite.statements import Refill, Refilled, Release, Step
+from zizq.store.sqlite.writer import Writer
 
 REFILL_MOST = 2048
 """Jobs a refill reads at most: some 3 ms of the writer's time."""
@@ -96,7 +96,7 @@ class SqliteStore:
             raise
         self._writer = Writer(db, self._batch, self._announce)
         self._readers = Readers(path, READER_CACHE_BYTES)
-        for queue in self._writer.statements.tally.ready_queues():
+        for queue in self._writer.statements.ready_queues():
             self._ready.open(queue)
         self._writer.start()
 

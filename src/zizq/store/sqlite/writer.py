@@ -22,7 +22,6 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from enum import IntEnum
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -30,24 +29,11 @@ import apsw
 
 from zizq.errors import Unavailable
 from zizq.job import JobRecord
-from zizq.store.sqlite.statements import Statements
+from zizq.store.sqlite.statements import Statements, Step
 
 log = logging.getLogger("zizq.store")
 
 _DISK = (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.CorruptError)
-
-
-class Step(IntEnum):
-    """The kinds of calls, in the order in which they run inside a transaction."""
-
-    ENQUEUE = 0
-    SETTLE = 1
-    RELEASE = 2
-    PROMOTE = 3
-    DELETE = 4
-    REAP = 5
-    RESET = 6
-    REFILL = 7
 
 
 class Call(NamedTuple):
@@ -88,16 +74,6 @@ class Writer:
         self._batch = batch
         self._on_enqueued = on_enqueued
         self.statements = Statements(db)
-        self._steps: dict[Step, Callable[[Sequence[Any]], Sequence[Any]]] = {
-            Step.ENQUEUE: self.statements.enqueue,
-            Step.SETTLE: self.statements.settle,
-            Step.RELEASE: self.statements.release,
-            Step.PROMOTE: self.statements.promote,
-            Step.DELETE: self.statements.delete,
-            Step.REAP: self.statements.reap,
-            Step.RESET: self.statements.reset,
-            Step.REFILL: self.statements.refill,
-        }
         self._inbox: SimpleQueue[list[Call] | None] = SimpleQueue()
         self._gathered: list[Call] = []
         self._left_over: list[Call] = []
@@ -205,25 +181,24 @@ class Writer:
         by_step: dict[Step, list[Call]] = {}
         for call in calls:
             by_step.setdefault(call.step, []).append(call)
+        arguments = {step: [call.argument for call in some] for step, some in by_step.items()}
+        # A statement alone is a transaction already. Each statement more is one more wait for the interpreter's lock.
+        alone = len(arguments) == 1 and all(self.statements.is_one(step, some) for step, some in arguments.items())
         answers: list[Answer] = []
-        writes = len(by_step) > (Step.REFILL in by_step)
-        if writes:
+        if not alone:
             self._db.execute("BEGIN IMMEDIATE")
         try:
             for step in sorted(by_step):
-                outcomes = self._steps[step]([call.argument for call in by_step[step]])
+                outcomes = self.statements.run(step, arguments[step])
                 answers += map(Answer, by_step[step], outcomes, [None] * len(outcomes))
-            if writes:
-                self.statements.tally.store()
+            if not alone:
                 self._db.execute("COMMIT")
         except BaseException:
-            self.statements.tally.rollback()
             if self._db.in_transaction:
                 # A disk error may have rolled back already, or may refuse this as well.
                 with suppress(apsw.Error):
                     self._db.execute("ROLLBACK")
             raise
-        self.statements.tally.commit()
         return answers
 
     # ── on the event loop ──
