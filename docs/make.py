@@ -24,9 +24,7 @@ CAUSES = {
 
 def lifecycle() -> str:
     """The page on the life of a job."""
-    moves = [
-        (before, cause, after) for (before, cause), targets in TABLE.items() for after in targets
-    ]
+    moves = [(before, cause, after) for (before, cause), targets in TABLE.items() for after in targets]
     lines = [
         "# The life of a job",
         "",
@@ -40,7 +38,7 @@ def lifecycle() -> str:
         "| From | Cause | To |",
         "|---|---|---|",
         *[
-            f"| {before or '–'} | {cause} | {', '.join(str(after or 'gone') for after in targets)} |"
+            f"| {before or 'none'} | {cause} | {', '.join(str(after or 'gone') for after in targets)} |"
             for (before, cause), targets in TABLE.items()
         ],
         "",
@@ -60,7 +58,8 @@ def options_page() -> str:
     lines = [
         "# Options of `zizq serve`",
         "",
-        "Made by `make docs` from `src/zizq/server/settings.py`. A flag wins over its variable.",
+        "Made by `make docs` from `src/zizq/server/settings.py`.",
+        "A flag wins over its variable.",
         "",
         "Durations are written `500ms`, `3s`, `1h 30m`, `7d`; a bare number is milliseconds.",
         "Sizes are written `64k`, `256MB` (decimal), `256MiB` (binary); a bare number is bytes.",
@@ -73,7 +72,7 @@ def options_page() -> str:
         flags += [f"-{option.short}"] if option.short else []
         shown = "off" if option.switch else "" if setting.default is None else option.show(setting.default)
         choices = f" One of {', '.join(option.choices)}." if option.choices else ""
-        names = ", ".join(f"`{flag}`" for flag in flags) or "–"
+        names = ", ".join(f"`{flag}`" for flag in flags) or "(variable only)"
         lines.append(f"| {names} | `{variable_of(setting.name)}` | {shown} | {option.help}{choices} |")
     return "\n".join([*lines, ""])
 

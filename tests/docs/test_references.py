@@ -1,0 +1,131 @@
+"""What the pages name is there: options, variables, extras, commands, files, headings."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from importlib.metadata import metadata
+from pathlib import Path
+
+import click
+import pytest
+
+from docs.pages import OURS, PAGES, ROOT, Block, blocks, prose
+from zizq.cli.main import cli
+from zizq.cli.work import work
+from zizq.server.settings import flag_of, options, variable_of
+
+FOREIGN = {"--preload"}
+"""Options of other programs: gunicorn."""
+
+WORK = [parameter for parameter in work.params if isinstance(parameter, click.Option)]
+FLAGS = {flag_of(setting.name) for setting, option in options() if option.flag}
+FLAGS |= {flag for option in WORK for flag in option.opts}
+VARIABLES = {variable_of(setting.name) for setting, _ in options()} | {str(option.envvar) for option in WORK}
+
+COMMANDS = [
+    pytest.param(command, id=f"{block.name}-{number}")
+    for page in OURS
+    for block in blocks(page)
+    for number, command in enumerate(block.commands)
+]
+
+
+def ids(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", OURS, ids=ids)
+def test_options_exist(page: Path) -> None:
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
+    assert named - FLAGS - FOREIGN == set()
+
+
+@pytest.mark.parametrize("page", OURS, ids=ids)
+def test_variables_exist(page: Path) -> None:
+    assert set(re.findall(r"\bZIZQ_[A-Z_]+", page.read_text(encoding="utf-8"))) - VARIABLES == set()
+
+
+@pytest.mark.parametrize("page", OURS, ids=ids)
+def test_extras_exist(page: Path) -> None:
+    named = set(re.findall(r"zizq\[([\w,]+)\]", page.read_text(encoding="utf-8")))
+    assert named <= set(metadata("zizq").get_all("Provides-Extra") or [])
+
+
+def test_every_option_of_the_worker_is_explained() -> None:
+    text = (ROOT / "docs" / "guides" / "workers.md").read_text(encoding="utf-8")
+    rows = "\n".join(line for line in text.splitlines() if line.startswith("| `--"))
+    for option in WORK:
+        shown = option.opts[0] if option.opts[0].startswith("--") else option.opts[1]
+        assert f"`{shown}`" in rows
+        assert option.envvar is None or f"`{option.envvar}`" in rows
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(command, comments=True)
+    if words[0] == "make":
+        assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    if Path(words[0]).name != "zizq":
+        return
+    for word in words:
+        if word.endswith((".pem", ".key")):
+            Path(word).touch()
+    with click.Context(cli) as context:
+        found = cli.get_command(context, words[1])
+        assert found is not None
+        found.make_context(words[1], words[2:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", prose(page))
+    for link in links:
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, heading = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if heading:
+            assert heading in anchors(target), link
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", OURS, ids=ids)
+def test_a_line_of_prose_is_one_sentence(page: Path) -> None:
+    for line in prose(page).splitlines():
+        text = re.sub(r"`[^`]*`|\*\*.*?\*\*", "", line)  # a line may begin with a few words in bold
+        if not line.startswith(("|", "#")):
+            assert not re.search(r"\w[.?!] +[A-Z]", text), line
+
+
+def test_every_page_can_be_reached() -> None:
+    reached: set[Path] = set()
+    waiting = [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        paths = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+\.md[^)\s]*)\)", prose(page))]
+        waiting += [(page.parent / path).resolve() for path in paths if not re.match(r"[a-z]+:", path)]
+    assert set(OURS) <= reached
+
+
+def test_blocks_say_what_they_are() -> None:
+    known = {"python", "console", "sh", "ini", "json", "mermaid"}
+    unnamed: list[Block] = [one for page in OURS for one in blocks(page) if one.language not in known]
+    assert unnamed == []
+
+
+def test_both_commands_read_the_same_words_in_the_variable_that_they_share() -> None:
+    [level] = [option for option in WORK if option.envvar == "ZIZQ_LOG_LEVEL"]
+    [served] = [option for setting, option in options() if setting.name == "log_level"]
+    assert isinstance(level.type, click.Choice)
+    assert tuple(level.type.choices) == served.choices
