@@ -42,10 +42,9 @@ from zizq.errors import (
 from zizq.job import Status
 
 # ── the worker ───────────────────────────────────────────────────────────────────────────────────────
-from zizq.worker.context import Context, current_job
 from zizq.worker.hooks import Acked, Connected, Disconnected, Hooks, JobStarted, JobStopped, Outcome
 from zizq.worker.options import Reconnect, Summary
-from zizq.worker.route import JobHandler
+from zizq.worker.route import Context, JobHandler, current_job
 from zizq.worker.router import Router
 from zizq.worker.running import run_worker
 from zizq.worker.shutdown import on_signals

@@ -226,6 +226,38 @@ def test_run_worker_is_a_program_of_its_own(field):
     assert worker.communicate(timeout=20)[0] == "5 processed, 0 failed\n"
 
 
+STUCK = """
+import os, time, zizq
+
+def stuck(job):
+    print("started", flush=True)
+    time.sleep(600)
+
+print(zizq.run_worker(stuck, os.environ["ZIZQ_URL"], shutdown_timeout=0.1), flush=True)
+"""
+
+
+def test_a_thread_over_the_shutdown_timeout_does_not_keep_the_program_alive(field):
+    enqueue(field.client, 1)
+    environment = {**os.environ, "ZIZQ_URL": f"http://{field.address}"}
+    worker = subprocess.Popen([sys.executable, "-c", STUCK], env=environment, text=True, stdout=subprocess.PIPE)
+    assert worker.stdout.readline() == "started\n"
+    worker.send_signal(signal.SIGINT)
+    assert worker.communicate(timeout=10)[0] == "0 processed, 0 failed, 1 abandoned\n"
+    assert worker.returncode == 0
+
+
+def test_processes_that_the_server_refuses_end_their_parent_with_the_error(field):
+    url = f"http://{field.address}/nowhere"
+    parent = subprocess.run(
+        [*ZIZQ, "work", "app:router", "--url", url, "--processes", "2"],
+        cwd=field.folder, capture_output=True, text=True, check=False, timeout=20,
+    )  # fmt: skip
+    assert parent.returncode == 1
+    assert parent.stderr.count("Error: 406") == 1, parent.stderr
+    assert "Traceback" not in parent.stderr
+
+
 def test_processes_share_the_work_are_replaced_and_end_together(field):
     parent = field.work("--processes", "2", "-c", "2", TAKES="0.02")
     wait(lambda: parent.errors.read_text().count("takes jobs") == 2)

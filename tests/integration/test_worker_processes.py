@@ -28,7 +28,7 @@ async def test_a_handler_in_a_process_gets_its_kind_and_context_and_tells_what_i
     router.route(executor="process")(handlers.greet)
     client = await reports(router, job("greet", {"name": "Ada"}, attempts=1))
     failure = client.failed[0]
-    assert failure.message == "Ada 2 greet True {}"
+    assert failure.message == "Ada 2 greet True ConfigError"
     assert failure.error_type == "ValueError"
     assert "in greet" in failure.backtrace
 

@@ -63,7 +63,9 @@ class _Reader:
                 self._bad = 0
             except DecodeError as error:
                 self._bad += 1
-                _log.warning("take stream: a frame was skipped", extra={"error": str(error), "size": len(frame)})
+                _log.warning(
+                    "take stream: a frame was skipped", extra={"fields": {"error": str(error), "size": len(frame)}}
+                )
                 if self._bad >= _BAD_FRAMES:
                     raise
         return jobs

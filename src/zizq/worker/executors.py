@@ -6,14 +6,15 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 from zizq.client.job import Job
 from zizq.errors import HandlerTimeout
 from zizq.worker.processes import Processes
 from zizq.worker.route import Place, Route, name_of
+from zizq.worker.threads import Threads
 
 logger = logging.getLogger("zizq")
 
@@ -33,15 +34,9 @@ class Executors:
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: Threads | None = None
         self._processes: Processes | None = None
-        self._overrun: dict[str, asyncio.Future[Any]] = {}
-        self._in_threads: set[str] = set()
-
-    @property
-    def threads_busy(self) -> int:
-        """Handlers running in threads now; they outlive `close`, for a thread cannot be interrupted."""
-        return len(self._in_threads)
+        self._overrun: dict[str, set[asyncio.Future[Any]]] = {}
 
     def run(self, route: Route, job: Job) -> Awaitable[Any]:
         """Start a job; what is returned must be awaited, and raises what the handler raises."""
@@ -53,23 +48,22 @@ class Executors:
         return self._in_process(route, job)
 
     async def wait_overrun(self, job: Job) -> None:
-        """Wait for the thread of a handler that ran over its timeout; returns at once where there is none."""
-        thread = self._overrun.pop(job.id, None)
-        if thread is not None:
-            await asyncio.wait({thread})
+        """Wait for the threads of handlers that ran over their timeout; returns at once where there are none."""
+        threads = self._overrun.pop(job.id, None)
+        if threads:
+            await asyncio.wait(threads)
 
     def close(self) -> None:
-        """Let go of the pools without waiting: processes are killed, threads end when their handlers do."""
+        """Let go of the pools without waiting: processes are killed, threads end when their handlers or we do."""
         if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads.close()
         if self._processes is not None:
             self._processes.close()
 
     async def _in_thread(self, route: Route, job: Job) -> None:
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix="zizq-handler")
-        loop = asyncio.get_running_loop()
-        thread = loop.run_in_executor(self._threads, copy_context().run, self._caught, route, job)
+            self._threads = Threads(self._concurrency, "zizq-handler")
+        thread = self._threads.run(partial(copy_context().run, _caught, route, job))
         # A plain await is much the cheaper, and most routes have no timeout.
         result, error = await (thread if route.timeout is None else self._within(thread, route, job))
         if error is not None:
@@ -85,23 +79,21 @@ class Executors:
             "a handler in a thread ran over its timeout and keeps its slot until it ends",
             extra={"fields": {"handler": name_of(route.call), "job_id": job.id, "timeout": route.timeout}},
         )
-        self._overrun[job.id] = thread
+        self._overrun.setdefault(job.id, set()).add(thread)
         raise HandlerTimeout(f"the handler ran longer than {route.timeout} s; its thread still runs")
-
-    def _caught(self, route: Route, job: Job) -> Ended:
-        # A future cannot carry every exception (StopIteration, SystemExit), so it is returned, not raised.
-        self._in_threads.add(job.id)
-        try:
-            return route.begin(job), None
-        except BaseException as exc:
-            return None, exc
-        finally:
-            self._in_threads.discard(job.id)
 
     def _in_process(self, route: Route, job: Job) -> Awaitable[None]:
         if self._processes is None:
             self._processes = Processes(min(self._concurrency, os.cpu_count() or 1))
         return self._processes.run(route, job)
+
+
+def _caught(route: Route, job: Job) -> Ended:
+    # A future cannot carry every exception (StopIteration, SystemExit), so it is returned, not raised.
+    try:
+        return route.begin(job), None
+    except BaseException as exc:
+        return None, exc
 
 
 async def _limited(result: Awaitable[Any], seconds: float) -> None:

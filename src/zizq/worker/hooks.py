@@ -89,8 +89,7 @@ class Surroundings:
     summary: Summary
     clock: Clock
     dice: Dice
-    hooks: Hooks | None = None
-    """None costs nothing."""
+    hooks: Hooks = Hooks()
     worker_id: str | None = None
     """Named in what hooks get."""
 

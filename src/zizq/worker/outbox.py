@@ -49,6 +49,8 @@ class Nack(msgspec.Struct, frozen=True):
     """A failure on its way to the server."""
 
     job_id: str
+    attempts: int
+    """How often the job had failed before: tells this run from a later one of the same job."""
     failure: FailureBody
     tries: int = 0
     """Requests made for it so far."""
@@ -100,7 +102,7 @@ class Outbox:
     def nack(self, job_id: str, attempts: int, failure: FailureBody) -> None:
         """Add the failure of a job that had failed so many times before."""
         self._attempts[job_id] = attempts
-        self._nacks.append(Nack(job_id, failure))
+        self._nacks.append(Nack(job_id, attempts, failure))
 
     def covers(self, job_id: str, attempts: int) -> bool:
         """Whether a job that has just come needs no run, because a report for it is on its way.
@@ -154,6 +156,9 @@ class Outbox:
 
     def nack_answered(self, nack: Nack, *, found: bool) -> bool:
         """Settle a failure that the server has answered; False when it had no use for it."""
+        if self._attempts.get(nack.job_id) != nack.attempts:
+            # The job came again, ran again, and that run's report is not out yet: it is not for this one to settle.
+            return found
         if not found and self._goes_again(nack.job_id):
             self._nacks.append(nack)
             return True
@@ -168,8 +173,8 @@ class Outbox:
         """Put a failure back, at the end, so that one that is never taken does not hold up the others."""
         self._nacks.append(nack)
 
-    def drop(self, ids: Iterable[str]) -> None:
-        """Forget reports that the server refuses."""
+    def drop_acks(self, ids: Iterable[str]) -> None:
+        """Forget acknowledgements that the server refuses."""
         for job_id in ids:
             self._settle(job_id)
 

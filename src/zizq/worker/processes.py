@@ -13,8 +13,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -24,9 +22,9 @@ from zizq.clock import SystemClock
 from zizq.errors import HandlerDied, HandlerTimeout
 from zizq.wire.codec import Format
 from zizq.wire.messages import FailureBody
-from zizq.worker import context
 from zizq.worker.failures import HandlerFailed, describe
-from zizq.worker.route import Place, Route, import_path
+from zizq.worker.route import ELSEWHERE, Place, Route, enter, import_path, leave
+from zizq.worker.threads import Threads
 
 _spawn = multiprocessing.get_context("spawn")
 
@@ -84,7 +82,7 @@ class Processes:
         self._room = asyncio.Semaphore(size)
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
-        self._threads = ThreadPoolExecutor(size, thread_name_prefix="zizq-process")
+        self._threads = Threads(size, "zizq-process")
 
     async def run(self, route: Route, job: Job) -> None:
         """Run one job in a process.
@@ -95,7 +93,7 @@ class Processes:
             HandlerDied: When the process died.
         """
         async with self._room:
-            child = self._idle.pop() if self._idle else await self._in_thread(Child)
+            child = self._idle.pop() if self._idle else await self._threads.run(Child)
             self._busy.add(child)
             try:
                 failure = await self._exchange(child, route, job)
@@ -110,7 +108,7 @@ class Processes:
 
     async def _exchange(self, child: Child, route: Route, job: Job) -> FailureBody | None:
         message = _message(route, job)
-        answer = asyncio.ensure_future(self._in_thread(lambda: child.perform(message)))
+        answer = self._threads.run(lambda: child.perform(message))
         # A death that we cause ourselves is not news.
         answer.add_done_callback(lambda future: future.cancelled() or future.exception())
         done, _ = await asyncio.wait({answer}, timeout=route.timeout)
@@ -121,9 +119,6 @@ class Processes:
         await asyncio.wait({answer})
         raise HandlerTimeout(f"the handler ran longer than {route.timeout} s; its process was killed")
 
-    async def _in_thread(self, call: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
-
     def close(self) -> None:
         """Kill the processes, those at work included."""
         for child in self._busy:
@@ -131,7 +126,7 @@ class Processes:
         for child in self._idle:
             child.close()
         self._idle.clear()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
 
 def _message(route: Route, job: Job) -> tuple[Any, ...]:
@@ -171,11 +166,11 @@ def _perform(handler: str, kind: str | None, wants_context: bool, frame: bytes, 
     try:
         job = JobReader(Format(form)).one(frame)
         found = kind_of(_imported(kind)) if kind is not None else None
-        token = context.enter(job)
+        token = enter(job)
         try:
-            Route(_imported(handler), found, wants_context, Place.PROCESS, None, {}).begin(job)
+            Route(_imported(handler), found, wants_context, Place.PROCESS, None, ELSEWHERE).begin(job)
         finally:
-            context.leave(token)
+            leave(token)
     except BaseException as exc:
         return describe(exc, SystemClock())
     return None

@@ -1,9 +1,10 @@
-"""From a function to a route: what it wants to be given, and where it runs."""
+"""From a function to a route: what it wants to be given, where it runs, and what it may ask while it does."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, get_type_hints, runtime_checkable
@@ -11,9 +12,60 @@ from typing import Any, Protocol, get_type_hints, runtime_checkable
 from zizq.client.job import Job
 from zizq.client.kinds import Kind, kind_of
 from zizq.errors import ConfigError
-from zizq.worker.context import Context
 
 Handler = Callable[..., Any]
+ELSEWHERE = object()
+"""The state of a router as a handler in another process has it: not at all."""
+
+_current: ContextVar[Job] = ContextVar("zizq_current_job")
+
+enter: Callable[[Job], Token[Job]] = _current.set
+leave: Callable[[Token[Job]], None] = _current.reset
+
+
+def current_job() -> Job:
+    """The job whose handler is running here: in a coroutine, a thread or a process of a worker.
+
+    Raises:
+        LookupError: Outside a handler.
+    """
+    try:
+        return _current.get()
+    except LookupError:
+        raise LookupError("current_job() has an answer only inside the handler of a job") from None
+
+
+class Context:
+    """The second argument of a handler that asks for one.
+
+    Args:
+        job: The job as it came.
+        state: What the router was made with.
+    """
+
+    __slots__ = ("_state", "job")
+
+    def __init__(self, job: Job, state: Any) -> None:
+        self.job = job
+        self._state = state
+
+    @property
+    def state(self) -> Any:
+        """What the router was made with: the same object for all handlers on the loop and in threads.
+
+        Raises:
+            ConfigError: In a handler that runs in a process: state does not travel there.
+        """
+        if self._state is ELSEWHERE:
+            raise ConfigError(
+                "a router's state does not travel to a handler in a process: make what it needs in its own module"
+            )
+        return self._state
+
+    @property
+    def attempt(self) -> int:
+        """Which run of the job this is: 1 for the first."""
+        return self.job.attempts + 1
 
 
 @runtime_checkable

@@ -8,9 +8,8 @@ from typing import Any, TypeVar, overload
 from zizq.client.job import Job
 from zizq.client.kinds import Kind, kind_of
 from zizq.errors import ConfigError, NoRouteError
-from zizq.worker import context
 from zizq.worker.executors import Executors
-from zizq.worker.route import Handler, Route, inferred_kind, name_of, route
+from zizq.worker.route import Handler, Route, enter, inferred_kind, leave, name_of, route
 
 F = TypeVar("F", bound=Handler)
 
@@ -23,7 +22,7 @@ class Router:
     with `PayloadDecodeError`.
 
     Args:
-        state: Anything; handlers find it as `Context.state`.
+        state: Anything; handlers find it as `Context.state`, but for those in processes, where it does not travel.
     """
 
     def __init__(self, state: Any = None) -> None:
@@ -110,11 +109,11 @@ class Router:
             PayloadDecodeError: When its payload does not fit.
         """
         executors = Executors(1)
-        token = context.enter(job)
+        token = enter(job)
         try:
             await executors.run(self.find(job.type), job)
         finally:
-            context.leave(token)
+            leave(token)
             executors.close()
 
 

@@ -58,7 +58,7 @@ class Sender:
         self._client = client
         self._summary = around.summary
         self._dice = around.dice
-        self._hooks = around.hooks
+        self._on_ack = around.hooks.on_ack
         self._worker_id = around.worker_id
         self._ack_came = asyncio.Event()
         self._nack_came = asyncio.Event()
@@ -152,8 +152,9 @@ class Sender:
 
     def _acks_answered(self, ids: list[str], missed: list[str]) -> None:
         self._not_found(self.outbox.acks_answered(ids, missed))
-        if self._hooks is not None:
-            call(self._hooks.on_ack, Acked(self._worker_id, [one for one in ids if one not in missed]))
+        if self._on_ack is not None:
+            lost = set(missed)
+            call(self._on_ack, Acked(self._worker_id, [one for one in ids if one not in lost]))
 
     def _acks_failed(self, ids: list[str], error: Exception) -> bool:
         """Settle a request that failed; True when it must be repeated."""
@@ -161,7 +162,8 @@ class Sender:
             logger.warning("acknowledgements not delivered: will repeat", extra=_told(error, len(ids)))
             self.outbox.repeat_acks(ids)
             return True
-        self._refused(ids, error)
+        self.outbox.drop_acks(ids)
+        self._refused(len(ids), error)
         return False
 
     # ── failures ─────────────────────────────────────────────────────────────────────────────────────
@@ -205,7 +207,8 @@ class Sender:
             logger.warning("a failure was not delivered: will repeat", extra=_told(error, 1))
             return True
         if verdict is Verdict.DROP:
-            self._refused([nack.job_id], error)
+            self.outbox.nack_answered(nack, found=True)
+            self._refused(1, error)
         elif self.outbox.nack_answered(nack, found=False):
             self._nack_came.set()
         else:
@@ -219,10 +222,9 @@ class Sender:
             self._summary.not_found += count
             logger.info("jobs were no longer in flight when they were reported", extra={"fields": {"not_found": count}})
 
-    def _refused(self, ids: list[str], error: Exception) -> None:
-        self.outbox.drop(ids)
-        self._summary.ack_dropped += len(ids)
-        logger.error("the server refuses reports of finished jobs: dropped", extra=_told(error, len(ids)))
+    def _refused(self, count: int, error: Exception) -> None:
+        self._summary.ack_dropped += count
+        logger.error("the server refuses reports of finished jobs: dropped", extra=_told(error, count))
 
 
 def _instant(at: int | None) -> datetime | None:

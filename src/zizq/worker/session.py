@@ -10,7 +10,7 @@ from typing import Protocol
 
 from zizq.client.job import Job
 from zizq.errors import DecodeError, ZizqError
-from zizq.worker.hooks import Connected, Disconnected, Hooks, Surroundings, call
+from zizq.worker.hooks import Connected, Disconnected, Surroundings, call
 from zizq.worker.options import Reconnect
 from zizq.worker.outbox import is_transient
 from zizq.worker.slots import Slots
@@ -66,10 +66,10 @@ class Session:
         self._reconnect = reconnect
         self._clock = around.clock
         self._dice = around.dice
-        self._hooks = around.hooks or Hooks()
+        self._hooks = around.hooks
         self._worker_id = around.worker_id
         self._stopped = asyncio.Event()
-        self._released = asyncio.Event()
+        self._closing = asyncio.Event()
         self._failures = 0
         self._open = False
 
@@ -82,13 +82,13 @@ class Session:
         """Take no more jobs. The stream stays open, for the server gives away the jobs of one that closes."""
         self._stopped.set()
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Close the stream: every job has been reported."""
         self._stopped.set()
-        self._released.set()
+        self._closing.set()
 
     async def run(self) -> None:
-        """Read until stopped and released.
+        """Read until stopped and closed.
 
         Raises:
             ClientError: When the server refuses the stream.
@@ -112,7 +112,7 @@ class Session:
                 queues=self._queues, prefetch=self._prefetch, worker_id=self._worker_id
             ) as stream:
                 self._connected()
-                await self._read_until_released(stream)
+                await self._read_until_closed(stream)
         except ZizqError as exc:
             error = exc
         finally:
@@ -120,24 +120,24 @@ class Session:
                 self._lost(error, self._clock.mono_s() - opened_at)
         return error
 
-    async def _read_until_released(self, stream: Stream) -> None:
+    async def _read_until_closed(self, stream: Stream) -> None:
         # While the worker drains, a read stays under way: to cancel it could close the stream too early.
         reading = asyncio.create_task(self._read(stream), name="zizq-reader")
-        released = asyncio.create_task(self._released.wait())
+        closing = asyncio.create_task(self._closing.wait())
         try:
-            await asyncio.wait({reading, released}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reading, closing}, return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 reading.result()
         finally:
             reading.cancel()
-            released.cancel()
-            await asyncio.wait({reading, released})
+            closing.cancel()
+            await asyncio.wait({reading, closing})
 
     async def _read(self, stream: Stream) -> None:
         async for jobs in stream.batches():
             self._failures = 0
             if self._stopped.is_set():
-                await self._released.wait()
+                await self._closing.wait()
                 return
             self._slots.accept(jobs)
             await self._slots.wait_room(self._prefetch)
@@ -159,9 +159,12 @@ class Session:
 
     async def _wait_to_reconnect(self, error: ZizqError | None) -> None:
         delay = (self._reconnect or Reconnect()).delay(self._failures, self._dice.unit())
+        reason = str(error or "the server closed it")
         logger.warning(
-            "the take stream is down: will reconnect",
-            extra={"fields": {"error": str(error or "the server closed it"), "seconds": round(delay, 3)}},
+            "the take stream is down, reconnecting in %.1f s: %s",
+            delay,
+            reason,
+            extra={"fields": {"error": reason, "seconds": round(delay, 3)}},
         )
         try:
             async with asyncio.timeout(delay):

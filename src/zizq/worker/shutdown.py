@@ -66,7 +66,7 @@ class Signals:
 
                 signal.signal(number, call)
 
-    def release(self) -> None:
+    def unbind(self) -> None:
         """Give the signals back to whoever had them."""
         loop = asyncio.get_running_loop()
         for number, before in self._before.items():

@@ -20,9 +20,9 @@ from contextvars import copy_context
 from typing import Any
 
 from zizq.client.job import Job
-from zizq.worker import context
 from zizq.worker.failures import describe
-from zizq.worker.hooks import Hooks, JobStarted, JobStopped, Outcome, Surroundings, call
+from zizq.worker.hooks import JobStarted, JobStopped, Outcome, Surroundings, call
+from zizq.worker.route import enter, leave
 from zizq.worker.sender import Sender
 
 logger = logging.getLogger("zizq")
@@ -59,7 +59,8 @@ class Slots:
         self._sender = sender
         self._summary = around.summary
         self._clock = around.clock
-        self._hooks = around.hooks
+        self._on_start = around.hooks.on_job_start
+        self._on_stop = around.hooks.on_job_stop
         self._worker_id = around.worker_id
         self._on_exit = on_exit
         self._buffer: deque[Job] = deque()
@@ -126,7 +127,9 @@ class Slots:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
-        # Those that would not be cancelled.
+
+    def give_up(self) -> None:
+        """Count as abandoned the handlers that would not be cancelled; nobody waits for them any more."""
         self._summary.abandoned += len(self._running)
 
     # ── slots ────────────────────────────────────────────────────────────────────────────────────────
@@ -164,7 +167,9 @@ class Slots:
                 self._taken.set()
             if not self._waking:
                 self._wake()
-            await (self._run(job) if self._hooks is None else self._run_watched(job, self._hooks))
+            if self._on_start is not None:
+                call(self._on_start, JobStarted(self._worker_id, job))
+            await (self._run(job) if self._on_stop is None else self._run_timed(job))
             if self._sender.outbox.full:
                 await self._sender.wait_room()
             if task is None or task.cancelling() or copy_context() != at_start:
@@ -191,7 +196,7 @@ class Slots:
     async def _run(self, job: Job) -> BaseException | None:
         """Run a job and report it; what it failed with is returned."""
         self._running[job.id] = job
-        token = context.enter(job)
+        token = enter(job)
         try:
             await self._perform(job)
         except BaseException as exc:
@@ -200,14 +205,13 @@ class Slots:
             await self._linger(job)
             return exc
         finally:
-            context.leave(token)
+            leave(token)
         self._running.pop(job.id, None)
         self._summary.processed += 1
         self._sender.ack(job.id, job.attempts)
         return None
 
-    async def _run_watched(self, job: Job, hooks: Hooks) -> None:
-        call(hooks.on_job_start, JobStarted(self._worker_id, job))
+    async def _run_timed(self, job: Job) -> None:
         began = self._clock.mono_s()
         outcome, error = Outcome.ABANDONED, None
         try:
@@ -215,7 +219,7 @@ class Slots:
             outcome = Outcome.FAILURE if error else Outcome.SUCCESS
         finally:
             duration = self._clock.mono_s() - began
-            call(hooks.on_job_stop, JobStopped(self._worker_id, job, outcome, duration, error))
+            call(self._on_stop, JobStopped(self._worker_id, job, outcome, duration, error))
 
     def _failed(self, job: Job, error: BaseException) -> None:
         """Report a failure, of whatever sort, but for the end that we have ordered ourselves."""
@@ -225,8 +229,12 @@ class Slots:
         self._summary.failed += 1
         failure = describe(error, self._clock)
         self._sender.nack(job.id, job.attempts, failure)
-        logger.info(
-            "a job failed",
+        # The message says it all by itself, for programs whose logging shows no extras.
+        logger.warning(
+            "job %s (%s) failed: %s",
+            job.id,
+            job.type,
+            failure.message,
             extra={"fields": {"job_id": job.id, "type": job.type, "queue": job.queue, "error": failure.message}},
         )
         if isinstance(error, (SystemExit, KeyboardInterrupt)):

@@ -91,10 +91,10 @@ class Worker:
         self._limits = Limits(concurrency, room, shutdown_timeout, ack_max_batch)
         self._summary = Summary()
         self._clock = clock or SystemClock()
-        around = Surroundings(self._summary, self._clock, dice or SystemDice(), hooks, worker_id)
+        around = Surroundings(self._summary, self._clock, dice or SystemDice(), hooks or Hooks(), worker_id)
         self._executors = Executors(concurrency)
         self._sender = Sender(client, Outbox(2 * room, ack_max_batch), around)
-        perform = _compose(middleware, _performer(handler, self._executors))
+        perform = _compose(middleware, _performer(handler, self._executors), self._executors.wait_overrun)
         self._slots = Slots(concurrency, perform, self._executors.wait_overrun, self._sender, around, self.stop)
         self._session = Session(client, self._slots, list(queues), room, _reconnect(reconnect), around)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -111,11 +111,6 @@ class Worker:
     def killed(self) -> bool:
         """Whether `kill` was asked for."""
         return self._kill.is_set()
-
-    @property
-    def left_running(self) -> int:
-        """Handlers in threads that have outlived the worker: a thread cannot be interrupted."""
-        return self._executors.threads_busy
 
     async def run(self, shutdown: Shutdown = None) -> Summary:
         """Work until told to stop, then shut down gracefully. A worker runs once.
@@ -142,7 +137,7 @@ class Worker:
             return await self._live(shutdown)
         finally:
             if isinstance(shutdown, Signals):
-                shutdown.release()
+                shutdown.unbind()
 
     def stop(self) -> None:
         """Ask for a graceful shutdown; from any thread, any number of times."""
@@ -204,7 +199,7 @@ class Worker:
         if self._slots.busy:
             await self._slots.abort(reserve / 2)
         await self._sender.flush(self._left(deadline, 0.0))
-        self._session.release()
+        self._session.close()
         await asyncio.wait({stream})
 
     def _left(self, deadline: float | None, reserve: float) -> float | None:
@@ -213,10 +208,11 @@ class Worker:
     async def _end(self, stream: asyncio.Task[None], *others: asyncio.Task[Any]) -> None:
         """Leave nothing behind, whatever has happened; after a graceful end there is nothing left to do."""
         tasks = {stream, *others}
-        self._session.release()
+        self._session.close()
         for task in tasks:
             task.cancel()
         await self._slots.abort(self._limits.reserve / 2)
+        self._slots.give_up()
         await self._sender.close()
         await asyncio.wait(tasks)
         self._executors.close()
@@ -237,10 +233,18 @@ def _performer(handler: JobHandler | Callable[[Job], Any], executors: Executors)
     return lambda job: run(only, job)
 
 
-def _compose(middleware: Sequence[Middleware], perform: Perform) -> Perform:
+def _compose(middleware: Sequence[Middleware], perform: Perform, linger: Callable[[Job], Awaitable[None]]) -> Perform:
+    if not middleware:
+        return perform
     for one in reversed(middleware):
         perform = _around(one, perform)
-    return perform
+
+    async def wrapped(job: Job) -> None:
+        await perform(job)
+        # Middleware may have made a success of a timeout: the thread that ran over it keeps its slot all the same.
+        await linger(job)
+
+    return wrapped
 
 
 def _around(one: Middleware, inner: Perform) -> Perform:

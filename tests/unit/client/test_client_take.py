@@ -59,6 +59,7 @@ def test_jobs_come_as_lines_in_json():
 def test_a_bad_frame_is_logged_and_skipped(caplog):
     assert take_all(frame(1) + BAD + BAD, frame(2) + BAD) == [("1", 1), ("2", 2)]
     assert {record.name for record in caplog.records} == {"zizq"}
+    assert {record.fields["size"] for record in caplog.records} == {len(BAD) - 4}
 
 
 def test_three_bad_frames_in_a_row_end_the_stream():

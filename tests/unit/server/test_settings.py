@@ -40,7 +40,7 @@ VALUES = {
     "reaper_check_interval": ("250", 250), "default_commit_mode": ("fsync", "fsync"),
     "enqueue_commit_mode": ("buffered", "buffered"), "cache_size": ("1MiB", 2**20), "max_body_size": ("64k", 64_000),
     "enqueue_batch_size": ("5", 5), "complete_batch_size": ("6", 6), "scheduler_batch_size": ("7", 7),
-    "tcp_user_timeout": ("0", 0), "shutdown_timeout": ("2s", 2000), "log_format": ("json", "json"),
+    "tcp_user_timeout": ("0", 0), "drain_timeout": ("2s", 2000), "log_format": ("json", "json"),
     "log_level": ("warn", "warn"), "log_dir": ("/l", Path("/l")), "log_rotation": ("never", "never"),
     "log_max_size": ("1MB", 10**6), "log_max_files": ("2", 2),
 }  # fmt: skip

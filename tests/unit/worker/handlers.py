@@ -5,8 +5,8 @@ import time
 from dataclasses import dataclass
 
 from zizq.client.kinds import job_kind
-from zizq.errors import Cancel
-from zizq.worker.context import Context, current_job
+from zizq.errors import Cancel, ConfigError
+from zizq.worker.route import Context, current_job
 
 
 @job_kind("greet")
@@ -16,7 +16,11 @@ class Greet:
 
 
 def greet(job: Greet, ctx: Context):
-    raise ValueError(f"{job.name} {ctx.attempt} {current_job().type} {os.getpid() != os.getppid()} {ctx.state}")
+    try:
+        state = ctx.state
+    except ConfigError as exc:
+        state = type(exc).__name__
+    raise ValueError(f"{job.name} {ctx.attempt} {current_job().type} {os.getpid() != os.getppid()} {state}")
 
 
 def fine(job):

@@ -8,8 +8,8 @@ import pytest
 
 from unit.worker.fakes import FakeClient, job, settle
 from zizq.errors import ConfigError, Forbidden, ServerError, TransportError
-from zizq.worker.context import current_job
 from zizq.worker.options import Reconnect
+from zizq.worker.route import current_job
 from zizq.worker.shutdown import on_signals
 from zizq.worker.worker import Worker
 
@@ -125,6 +125,27 @@ async def test_handlers_over_the_shutdown_timeout_are_cancelled_and_not_reported
     summary = await run
     assert summary.abandoned == 1
     assert client.failed == client.acked == []
+
+
+async def test_a_handler_that_will_not_be_cancelled_is_abandoned_once():
+    started, go = asyncio.Event(), asyncio.Event()
+
+    async def stubborn(job):
+        started.set()
+        while not go.is_set():
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                continue
+
+    client, stop = FakeClient(), asyncio.Event()
+    run = asyncio.create_task(Worker(client, stubborn, shutdown_timeout=0.01).run(stop))
+    (await client.opened()).push(job())
+    await started.wait()
+    stop.set()
+    assert (await run).abandoned == 1
+    go.set()
+    await settle()
 
 
 async def test_kill_ends_at_once():

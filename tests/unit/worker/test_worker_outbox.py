@@ -80,7 +80,21 @@ def test_a_new_run_may_be_acked_before_the_old_failure_is_answered():
     nack = box.next_nack()
     box.ack("a", 1)
     assert box.nack_answered(nack, found=True)
+    assert len(box) == 1, "an answer to the old run must not settle the new one: a flush would not wait for it"
     assert box.acks_answered(box.next_acks(), ()) == 0
+    assert len(box) == 0
+
+
+def test_a_new_run_may_fail_before_the_old_failure_is_answered():
+    box = outbox()
+    box.nack("a", 0, BAD)
+    old = box.next_nack()
+    box.nack("a", 1, BAD)
+    new = box.next_nack()
+    assert not box.nack_answered(old, found=False)
+    assert len(box) == 1
+    assert box.nack_answered(new, found=True)
+    assert len(box) == 0
 
 
 def test_failures_are_sent_one_by_one_and_a_repeated_one_goes_last():
@@ -105,7 +119,7 @@ def test_a_failure_of_an_unknown_job_is_settled_unless_the_job_came_again():
 
 def test_dropped_reports_are_forgotten():
     box = outbox("a", "b")
-    box.drop(box.next_acks())
+    box.drop_acks(box.next_acks())
     assert len(box) == 0
 
 
@@ -126,7 +140,7 @@ def test_what_an_error_means_for_a_report(error, verdict):
 
 
 def test_a_nack_counts_its_requests():
-    assert Nack("a", BAD).tries == 0
+    assert Nack("a", 0, BAD).tries == 0
 
 
 def test_delays_double_up_to_the_longest_and_stray_by_the_jitter():

@@ -14,9 +14,9 @@ from zizq.client.job import Job
 from zizq.client.kinds import job_kind
 from zizq.errors import Cancel, ConfigError, NoRouteError, PayloadDecodeError, RetryLater
 from zizq.testing.clock import LoadedDice, ManualClock
-from zizq.worker.context import Context, current_job
 from zizq.worker.failures import describe
 from zizq.worker.hooks import Hooks, Outcome
+from zizq.worker.route import Context, current_job
 from zizq.worker.router import Router
 from zizq.worker.worker import Worker
 
@@ -224,6 +224,32 @@ async def test_a_thread_over_its_timeout_fails_at_once_and_keeps_its_slot():
     assert client.failed[0].error_type == "zizq.errors.HandlerTimeout"
 
 
+async def test_a_thread_over_its_timeout_keeps_its_slot_though_middleware_makes_light_of_it():
+    router, go = Router(), threading.Event()
+    timeouts, both = [], asyncio.Event()
+
+    @router.route("slow", timeout=0.001)
+    def slow(job):
+        go.wait()
+
+    async def twice_and_never_mind(job, call_next):
+        for _ in range(2):
+            try:
+                await call_next(job)
+            except TimeoutError as exc:
+                timeouts.append(exc)
+        both.set()
+
+    client = FakeClient()
+    async with Worker(client, router, concurrency=1, prefetch=2, middleware=[twice_and_never_mind]):
+        (await client.opened()).push(job("slow"))
+        await both.wait()
+        await settle()
+        assert client.acked == []
+        go.set()
+        await client.until(lambda: client.acked)
+
+
 async def test_what_a_handler_leaves_in_its_context_is_gone_for_the_next_job():
     mark, seen = contextvars.ContextVar("mark", default=None), []
 
@@ -309,6 +335,18 @@ async def test_hooks_are_told_of_connections_jobs_and_acknowledgements():
     assert log[0] == ("connect", "w")
     assert log[-1] == ("disconnect", None)
     assert {("start", "greet"), (Outcome.SUCCESS, "NoneType"), (Outcome.FAILURE, "ValueError"), ("ack", 1)} <= set(log)
+
+
+async def test_a_hook_that_is_not_set_costs_nothing(monkeypatch):
+    for event in ("JobStarted", "JobStopped"):
+        monkeypatch.setattr(f"zizq.worker.slots.{event}", None)
+    monkeypatch.setattr("zizq.worker.sender.Acked", None)
+    connected = []
+    client = FakeClient()
+    async with Worker(client, _waits, hooks=Hooks(on_connect=connected.append)):
+        await finished(client, job())
+    assert client.acked
+    assert len(connected) == 1
 
 
 async def test_a_hook_that_raises_changes_nothing(caplog):
