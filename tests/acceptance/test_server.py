@@ -125,6 +125,15 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     assert f"127.0.0.1:{port}" in server.stderr
 
 
+def test_a_certificate_that_is_missing_is_named_in_one_line(tmp_path: Path) -> None:
+    flags = ["--root-dir", str(tmp_path), "--port", "0", "--tls-cert", "no.pem", "--tls-key", "no.key"]
+    ended = subprocess.run([*ZIZQ, "serve", *flags], capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 1
+    assert "no.pem" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert "ERROR" not in ended.stdout
+
+
 @pytest.mark.timeout(300)
 def test_a_million_queued_jobs_cost_neither_memory_nor_time_at_start(tmp_path: Path) -> None:
     with ServerProcess(tmp_path, "--enqueue-commit-mode", "buffered") as server:

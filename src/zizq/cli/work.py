@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +23,15 @@ from zizq.worker.running import run_loop
 from zizq.worker.shutdown import Signals
 from zizq.worker.supervisor import KILL, Supervisor
 from zizq.worker.worker import Worker
+
+_LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
+"""The words of `zizq serve`: both commands read ZIZQ_LOG_LEVEL."""
 
 
 @dataclass(frozen=True)
@@ -50,24 +58,25 @@ def names(text: str) -> list[str]:
 
 
 def seconds(text: str) -> float:
-    """Seconds from a duration such as 30s or 1m.
+    """Seconds from a duration such as 30s or 1m; a bare number is seconds, as for `Worker`.
 
     Raises:
         click.BadParameter: When it is none.
     """
     try:
-        return words.parse_duration(text) / 1000
+        return float(text) if text.isdecimal() else words.parse_duration(text) / 1000
     except ValueError as exc:
         raise click.BadParameter(str(exc)) from exc
 
 
 @click.command()
 @click.argument("target", metavar="MODULE:HANDLER")
-@click.option("--url", envvar="ZIZQ_URL", help="The server. [default: http://127.0.0.1:7890]")
+@click.option("--url", envvar="ZIZQ_URL", show_envvar=True, help="The server. [default: http://127.0.0.1:7890]")
 @click.option(
     "-c",
     "--concurrency",
     envvar="ZIZQ_CONCURRENCY",
+    show_envvar=True,
     type=click.IntRange(1),
     default=1,
     show_default=True,
@@ -77,6 +86,7 @@ def seconds(text: str) -> float:
     "-p",
     "--prefetch",
     envvar="ZIZQ_PREFETCH",
+    show_envvar=True,
     type=click.IntRange(1),
     help="The most unreported jobs here, in each process. [default: the concurrency]",
 )
@@ -84,6 +94,7 @@ def seconds(text: str) -> float:
     "-q",
     "--queues",
     envvar="ZIZQ_QUEUES",
+    show_envvar=True,
     type=names,
     metavar="NAMES",
     multiple=True,
@@ -92,6 +103,7 @@ def seconds(text: str) -> float:
 @click.option(
     "--processes",
     envvar="ZIZQ_PROCESSES",
+    show_envvar=True,
     type=click.IntRange(1),
     default=1,
     show_default=True,
@@ -101,6 +113,7 @@ def seconds(text: str) -> float:
 @click.option(
     "--shutdown-timeout",
     envvar="ZIZQ_SHUTDOWN_TIMEOUT",
+    show_envvar=True,
     type=seconds,
     metavar="DURATION",
     default="30s",
@@ -111,21 +124,33 @@ def seconds(text: str) -> float:
     "--format",
     "format_",
     envvar="ZIZQ_FORMAT",
+    show_envvar=True,
     type=click.Choice(["msgpack", "json"]),
     default="msgpack",
     show_default=True,
     help="How to speak to the server.",
 )
-@click.option("--ca", envvar="ZIZQ_CA", type=click.Path(exists=True), help="PEM file of roots to trust as well.")
-@click.option("--client-cert", envvar="ZIZQ_CLIENT_CERT", type=click.Path(exists=True), help="PEM file to show.")
-@click.option("--client-key", envvar="ZIZQ_CLIENT_KEY", type=click.Path(exists=True), help="The key of that file.")
-@click.option("--worker-id", envvar="ZIZQ_WORKER_ID", help="A name for logs, ours and the server's.")
+@click.option(
+    "--ca", envvar="ZIZQ_CA", show_envvar=True, type=click.Path(exists=True), help="PEM file of roots to trust as well."
+)
+@click.option(
+    "--client-cert", envvar="ZIZQ_CLIENT_CERT", show_envvar=True, type=click.Path(exists=True), help="PEM file to show."
+)
+@click.option(
+    "--client-key",
+    envvar="ZIZQ_CLIENT_KEY",
+    show_envvar=True,
+    type=click.Path(exists=True),
+    help="The key of that file.",
+)
+@click.option("--worker-id", envvar="ZIZQ_WORKER_ID", show_envvar=True, help="A name for logs, ours and the server's.")
 @click.option(
     "--log-level",
     envvar="ZIZQ_LOG_LEVEL",
+    show_envvar=True,
     default="info",
     show_default=True,
-    type=click.Choice(["debug", "info", "warning", "error"]),
+    type=click.Choice(list(_LEVELS)),
     help="What to say on standard error.",
 )
 def work(
@@ -186,7 +211,8 @@ def _run(order: Order, signals: Callable[[], Signals], control: Connection | Non
     handler = load(order.target)
 
     async def main() -> tuple[Worker, Summary]:
-        tls = TLS(order.ca, order.client_cert, order.client_key) if order.ca or order.client_cert else None
+        files = (order.ca, order.client_cert, order.client_key)
+        tls = TLS(*files) if any(files) else None
         async with Client(order.url, format=order.format, tls=tls) as client:
             worker = Worker(
                 client,
@@ -224,14 +250,7 @@ def _heed(worker: Worker, control: Connection) -> None:
 
 def _finish(worker: Worker, summary: Summary) -> None:
     click.echo(str(summary), err=True)
-    code = 1 if worker.killed else 0
-    if worker.left_running:
-        # The interpreter would wait for threads that cannot be interrupted.
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    sys.exit(1 if worker.killed else 0)
 
 
 # ── child processes ──────────────────────────────────────────────────────────────────────────────────
@@ -247,7 +266,10 @@ def _child(order: Order, control: Connection | None = None) -> None:
     try:
         _finish(*_run(order, _patient, control))
     except click.ClickException as exc:
-        exc.show()
+        if control is None:
+            exc.show()
+        else:
+            control.send_bytes(exc.format_message().encode())
         sys.exit(exc.exit_code)
 
 
@@ -273,12 +295,12 @@ class _Lines(logging.Formatter):
     """A line for people: the message, then its fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        fields: dict[str, object] = getattr(record, "fields", {})
+        """The line; a message with arguments says by itself what its fields hold."""
+        fields: dict[str, object] = {} if record.args else getattr(record, "fields", {})
         return " ".join([super().format(record), *(f"{name}={value}" for name, value in fields.items())])
 
 
 def _log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.basicConfig(level=_LEVELS[level], handlers=[handler])

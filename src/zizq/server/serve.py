@@ -50,6 +50,8 @@ async def listening(settings: Settings, app: App) -> AsyncIterator[str]:
     try:
         server = h2corn.Server(cast("Any", app.asgi), h2corn.Config(**_config(settings, listener)))
         serving = asyncio.create_task(server.serve())
+        # What it fails with comes out of `wait_started` too, and must not be logged as an error that nobody saw.
+        serving.add_done_callback(lambda task: task.cancelled() or task.exception())
         await server.wait_started()
     except (ValueError, OSError) as error:
         listener.close()
@@ -96,7 +98,7 @@ def _config(settings: Settings, listener: socket.socket) -> dict[str, Any]:
         "max_request_body_size": 0,
         "max_concurrent_streams": 1024,
         "limit_request_head_size": 64 * 1024,
-        "timeout_graceful_shutdown": settings.shutdown_timeout / 1000,
+        "timeout_graceful_shutdown": settings.drain_timeout / 1000,
         "timeout_request_body_idle": 30.0,
         "certfile": settings.tls_cert,
         "keyfile": settings.tls_key,

@@ -120,7 +120,7 @@ class Settings:
     tcp_user_timeout: int = _duration(
         30_000, "Time after which a peer that does not answer is cut off; 0 for the system's."
     )
-    shutdown_timeout: int = _duration(30_000, "How long open requests may take to finish at shutdown.")
+    drain_timeout: int = _duration(30_000, "How long open requests may take to finish at shutdown.")
     tls_cert: Path | None = _path("Certificate chain (PEM); needs --tls-key.")
     tls_key: Path | None = _path("Private key (PEM).")
     tls_client_ca: Path | None = _path("Authority (PEM) that client certificates must come from.")
