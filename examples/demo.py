@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -116,5 +117,6 @@ async def demo(url: str) -> bool:
 
 
 if __name__ == "__main__":
+    logging.getLogger("zizq").setLevel(logging.ERROR)  # the failures of this demo are part of it
     with server() as address:
         sys.exit(0 if asyncio.run(demo(address)) else 1)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 
+import msgspec
 import pytest
 
 from zizq.engine import admit
@@ -61,9 +62,6 @@ async def test_streams_that_come_and_go_are_each_noticed() -> None:
 
 
 async def enqueue(server: RunningServer) -> None:
-    import msgspec
-
-    def make(job_id: str, now: int):  # type: ignore[no-untyped-def]
-        return admit.new_job(job_id, now, type="t", queue="q", payload=msgspec.Raw(b"\xc0"))
-
-    await server.app.broker.enqueue([make])
+    broker = server.app.broker
+    job = admit.new_job(broker.next_id(), broker.now(), type="t", queue="q", payload=msgspec.Raw(b"\xc0"))
+    await broker.enqueue([job])

@@ -30,7 +30,7 @@ def new_job(  # noqa: PLR0913 - a job has this many fields
 ) -> JobRecord:
     """A job as it is stored: ready, or scheduled when its time is still to come.
 
-    Everything given has passed `check`.
+    Everything given has passed `check` and `check_options`.
 
     Args:
         job_id: The identifier it gets.
@@ -59,24 +59,29 @@ def new_job(  # noqa: PLR0913 - a job has this many fields
     )
 
 
-def check(
-    type: str,
-    queue: str,
-    *,
-    unique_key: str | None = None,
-    unique_while: str | None = None,
-    batch: Mapping[str, object] | None = None,
-    budgets: Sequence[object] | None = None,
-) -> None:
-    """Hold what a job asks for to its rules, in the order of protocol.md#2.2.
+def check(type: str, queue: str) -> None:
+    """Hold the names of a job to their rule, in the order of protocol.md#2.2.
 
     Raises:
-        BadRequest: When a name breaks its rule, or options contradict each other.
-        Unprocessable: When one is given that this version does not offer: a job that asks for it must not run
-            without it.
+        BadRequest: When one breaks it.
     """
     _known_name("type", type)
     _known_name("queue", queue)
+
+
+def check_options(
+    unique_key: str | None,
+    unique_while: str | None,
+    batch: Mapping[str, object] | None,
+    budgets: Sequence[object] | None,
+) -> None:
+    """Hold what a job asks for beside its names to its rules.
+
+    Raises:
+        BadRequest: When options contradict each other.
+        Unprocessable: When one is given that this version does not offer: a job that asks for it must not run
+            without it.
+    """
     if unique_while is not None and unique_key is None:
         raise BadRequest("unique_while requires unique_key")
     if unique_key is not None and batch is not None:

@@ -15,9 +15,6 @@ from zizq.job import ErrorRecord, Failure, JobRecord
 from zizq.server.consumers import Consumer, Consumers
 from zizq.store.base import Order, Store
 
-NewJob = Callable[[str, int], JobRecord]
-"""Makes a job of the identifier and the instant that it is given."""
-
 
 class Broker:
     """What the server does with jobs; hears the store as its `Listener`.
@@ -32,7 +29,8 @@ class Broker:
     def __init__(self, store: Store, clock: Clock, dice: Dice, in_flight_limit: int = 0) -> None:
         self._store = store
         self._clock = clock
-        self._next_id = IdGenerator(clock, dice).next
+        self.next_id = IdGenerator(clock, dice).next
+        """Makes the identifier of a new job."""
         self._consumers = Consumers(in_flight_limit)
         self._owners = count(1)
         # Steps with every job that becomes ready, so that a take knows whether it looked too early.
@@ -69,20 +67,21 @@ class Broker:
 
     # ── enqueue ──
 
-    async def enqueue(self, makers: Sequence[NewJob]) -> list[JobRecord]:
-        """Store new jobs, all or none; returns them without payloads.
+    def now(self) -> int:
+        """The time for what is stored, in Unix milliseconds."""
+        return self._clock.wall_ms()
+
+    async def enqueue(self, jobs: Sequence[JobRecord]) -> None:
+        """Store new jobs, all or none.
 
         Args:
-            makers: One for each job, in order; each may refuse by raising.
+            jobs: Jobs that `engine.admit` made, with identifiers of `next_id`, in their order.
 
         Raises:
-            Refusal: What a maker raised, or `Unavailable`; nothing is stored.
+            Unavailable: When the store cannot write; nothing is stored.
         """
-        now = self._clock.wall_ms()
-        jobs = [make(self._next_id(), now) for make in makers]
         if jobs:
             await self._store.enqueue(jobs)
-        return jobs
 
     # ── take ──
 

@@ -114,7 +114,7 @@ def payload_to_store(raw: msgspec.Raw, form: Format) -> msgspec.Raw:
             return raw.copy()
         value = _decode_json(raw)
         # Each level takes two brackets, so that most payloads are too short to be too deep.
-        if memoryview(raw).nbytes > 2 * MAX_DEPTH:
+        if len(raw) > 2 * MAX_DEPTH:
             _measure(value, MAX_DEPTH)
         return _translate(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -11,6 +11,7 @@ from zizq.job import Status
 
 NOW = 1000
 PAYLOAD = msgspec.Raw(b"\xc0")
+NONE = {"unique_key": None, "unique_while": None, "batch": None, "budgets": None}
 
 
 @pytest.mark.parametrize(
@@ -61,12 +62,12 @@ def test_all_other_names_are_fine(name: str) -> None:
 )
 def test_options_that_cannot_be_kept_are_refused(options: dict[str, object], kind: type, message: str) -> None:
     with pytest.raises(kind) as refused:
-        admit.check("t", "q", **options)
+        admit.check_options(**NONE | options)
     assert str(refused.value) == message
 
 
 def test_no_budgets_are_no_wish_for_budgets() -> None:
-    admit.check("t", "q", budgets=[])
+    admit.check_options(**NONE | {"budgets": []})
 
 
 @pytest.mark.parametrize(("given", "kept"), [(4.1, 4.1), (4.099999904632568, 4.1), (2.0, 2.0), (1 / 3, 0.33333334)])

@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 
 from zizq.engine import admit
-from zizq.job import Status
+from zizq.job import JobRecord, Status
 from zizq.policy import Defaults
 from zizq.server.broker import Broker
 from zizq.server.duties import Alarm, Promoter, Reaper
@@ -17,8 +17,10 @@ from zizq.testing.clock import LoadedDice, ManualClock
 PAYLOAD = msgspec.Raw(b"\xc0")
 
 
-def maker(ready_at: int | None = None):  # type: ignore[no-untyped-def]
-    return lambda job_id, now: admit.new_job(job_id, now, type="t", queue="q", payload=PAYLOAD, ready_at=ready_at)
+async def enqueue(broker: Broker, ready_at: int | None = None) -> JobRecord:
+    job = admit.new_job(broker.next_id(), broker.now(), type="t", queue="q", payload=PAYLOAD, ready_at=ready_at)
+    await broker.enqueue([job])
+    return job
 
 
 class Watched(MemoryStore):
@@ -54,7 +56,7 @@ async def test_a_new_earliest_job_wakes_the_promoter() -> None:
     promoter = asyncio.create_task(Promoter(broker, clock, 10).run())
     await store.asked.wait()
     store.asked.clear()
-    [job] = await broker.enqueue([maker(clock.wall_ms() + 3)])
+    job = await enqueue(broker, clock.wall_ms() + 3)
     clock.advance(5)
     await asyncio.wait_for(store.asked.wait(), 5)
     while (await broker.get(job.id)).status is not Status.READY:  # noqa: ASYNC110 - the pass goes on meanwhile
@@ -65,8 +67,8 @@ async def test_a_new_earliest_job_wakes_the_promoter() -> None:
 async def test_all_due_jobs_are_promoted_however_small_the_batch() -> None:
     clock = ManualClock()
     _, broker = await started(clock)
-    jobs = await broker.enqueue([maker(clock.wall_ms() + 1) for _ in range(7)])
-    [late] = await broker.enqueue([maker(clock.wall_ms() + 100)])
+    jobs = [await enqueue(broker, clock.wall_ms() + 1) for _ in range(7)]
+    late = await enqueue(broker, clock.wall_ms() + 100)
     clock.advance(1)
     assert await broker.promote(2) == late.ready_at
     assert [(await broker.get(job.id)).status for job in jobs] == [Status.READY] * 7

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import msgspec
 
 from zizq.engine import admit
 from zizq.errors import BadRequest, Refusal
 from zizq.job import Failure, JobRecord
 from zizq.policy import MAX_MILLIS, Retention
-from zizq.server.broker import Broker, NewJob
+from zizq.server.broker import Broker
 from zizq.server.http.exchange import NO_CONTENT, Request, Response, whole_number
 from zizq.store.base import Order
 from zizq.wire import codec
@@ -46,14 +44,21 @@ class JobHandlers:
     async def enqueue(self, request: Request) -> Response:
         """POST /jobs (protocol.md#2.2)."""
         body = await request.read(_ENQUEUE)
-        [job] = await self._broker.enqueue([_maker(body, request.body_form)])
+        job = _admitted(self._broker.next_id(), self._broker.now(), body, request.body_form)
+        await self._broker.enqueue([job])
         return request.answer(201, _enqueued(job))
 
     async def enqueue_bulk(self, request: Request) -> Response:
         """POST /jobs/bulk (protocol.md#2.4)."""
         body = await request.read(_ENQUEUE_BULK)
-        form = request.body_form
-        jobs = await self._broker.enqueue([_maker(one, form, index) for index, one in enumerate(body.jobs)])
+        form, now, next_id = request.body_form, self._broker.now(), self._broker.next_id
+        jobs: list[JobRecord] = []
+        try:
+            for one in body.jobs:
+                jobs.append(_admitted(next_id(), now, one, form))  # noqa: PERF401 - its length says where it stopped
+        except Refusal as refusal:
+            raise type(refusal)(f"jobs[{len(jobs)}]: {refusal}") from refusal
+        await self._broker.enqueue(jobs)
         return request.answer(201, EnqueuedBulk([_enqueued(job) for job in jobs]))
 
     async def get(self, request: Request, job_id: str) -> Response:
@@ -121,32 +126,23 @@ class JobHandlers:
         return request.answer(200, await self._broker.error(job_id, number))
 
 
-def _maker(body: Enqueue, form: Format, index: int | None = None) -> NewJob:
-    """What makes the job of a request; a refusal names its place in a bulk request (protocol.md#2.4)."""
-    try:
-        admit.check(
-            body.type,
-            body.queue,
-            unique_key=body.unique_key,
-            unique_while=body.unique_while,
-            batch=body.batch,
-            budgets=body.budgets,
-        )
-        return partial(
-            admit.new_job,
-            type=body.type,
-            queue=body.queue,
-            payload=codec.payload_to_store(body.payload, form),
-            priority=body.priority,
-            ready_at=_instant("ready_at", body.ready_at),
-            retry_limit=body.retry_limit,
-            backoff=admit.checked_backoff(*msgspec.structs.astuple(body.backoff)) if body.backoff else None,
-            retention=_retention(body.retention) if body.retention else None,
-        )
-    except Refusal as refusal:
-        if index is None:
-            raise
-        raise type(refusal)(f"jobs[{index}]: {refusal}") from refusal
+def _admitted(job_id: str, now: int, body: Enqueue, form: Format) -> JobRecord:
+    """The job that a request asks for."""
+    admit.check(body.type, body.queue)
+    if body.unique_key is not None or body.unique_while is not None or body.batch is not None or body.budgets:
+        admit.check_options(body.unique_key, body.unique_while, body.batch, body.budgets)
+    return admit.new_job(
+        job_id,
+        now,
+        type=body.type,
+        queue=body.queue,
+        payload=codec.payload_to_store(body.payload, form),
+        priority=body.priority,
+        ready_at=_instant("ready_at", body.ready_at) if body.ready_at is not None else None,
+        retry_limit=body.retry_limit,
+        backoff=admit.checked_backoff(*msgspec.structs.astuple(body.backoff)) if body.backoff else None,
+        retention=_retention(body.retention) if body.retention else None,
+    )
 
 
 def _retention(body: RetentionBody) -> Retention:

@@ -70,7 +70,7 @@ def to_job(row: Row) -> JobRecord:
 
 def without_heavy_payload(job: JobRecord) -> JobRecord:
     """The job as it may wait in memory."""
-    if job.payload is None or memoryview(job.payload).nbytes <= LIGHT:
+    if job.payload is None or len(job.payload) <= LIGHT:
         return job
     return job.with_(payload=None)
 

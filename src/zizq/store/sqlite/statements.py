@@ -94,9 +94,11 @@ class Statements:
     def enqueue(self, calls: Sequence[Sequence[JobRecord]]) -> list[None]:
         """Insert new jobs."""
         columns = "id, queue, type, priority, status, ready_at, payload, options"
-        all_rows = [rows.to_row(job) for jobs in calls for job in jobs]
-        for chunk in _chunks(all_rows):
-            values = [value for row in chunk for value in row]
+        all_jobs = [job for jobs in calls for job in jobs]
+        for chunk in _chunks(all_jobs):
+            values: list[Any] = []
+            for job in chunk:
+                values += rows.to_row(job)
             self._db.execute(_insert(columns, len(chunk)), values)
         return [None] * len(calls)
 
