@@ -242,8 +242,15 @@ _readers = {form: JobReader(form) for form in Format}
 _anything = Body[Any](object)
 
 
+_forms = {form.value: form for form in Format}
+
+
 def _form(answer: Response) -> Format:
     kind = answer.content_type or ""
+    form = _forms.get(kind)
+    if form is not None:
+        return form
+    # With parameters behind it, as a proxy may have put them there.
     if kind.startswith(Format.MSGPACK.value):
         return Format.MSGPACK
     if kind.startswith(Format.JSON.value):

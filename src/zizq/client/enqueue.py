@@ -28,6 +28,9 @@ class Options(TypedDict, total=False):
     unique_while: str | None
 
 
+_OPTIONS = frozenset(Options.__annotations__)
+
+
 class Enqueue(msgspec.Struct, frozen=True):
     """One job to enqueue.
 
@@ -65,14 +68,19 @@ class Enqueue(msgspec.Struct, frozen=True):
         """
         if not overrides:
             return self
-        if unknown := overrides.keys() - Options.__annotations__.keys():
-            choice = ", ".join(Options.__annotations__)
-            raise ConfigError(f"unknown option {min(unknown)!r}: choose from {choice}")
+        if not overrides.keys() <= _OPTIONS:
+            unknown, choice = min(overrides.keys() - _OPTIONS), ", ".join(Options.__annotations__)
+            raise ConfigError(f"unknown option {unknown!r}: choose from {choice}")
         if overrides.get("delay") is not None:
             overrides.setdefault("ready_at", None)
         if overrides.get("ready_at") is not None:
             overrides.setdefault("delay", None)
         return msgspec.structs.replace(self, **overrides)
+
+    @property
+    def is_for_now(self) -> bool:
+        """Whether it may run at once."""
+        return self.ready_at is None and self.delay is None
 
     def to_wire(self, form: Format, now_ms: int) -> messages.Enqueue:
         """The request as it is sent.
@@ -90,7 +98,7 @@ class Enqueue(msgspec.Struct, frozen=True):
             queue=self.queue,
             payload=encode_payload(self.payload, form),
             priority=DEFAULT_PRIORITY if self.priority is None else self.priority,
-            ready_at=later_ms(("ready_at", self.ready_at), ("delay", self.delay), now_ms),
+            ready_at=None if self.is_for_now else later_ms(("ready_at", self.ready_at), ("delay", self.delay), now_ms),
             retry_limit=self.retry_limit,
             backoff=self.backoff.to_wire() if self.backoff else None,
             retention=self.retention.to_wire() if self.retention else None,

@@ -12,6 +12,7 @@ import os
 import time
 from contextlib import suppress
 from datetime import timedelta
+from functools import lru_cache
 from typing import Generic, Protocol, TypeVar, cast
 
 # The exceptions are imported here, and not by the extension when the first error comes: a signal that arrived
@@ -19,6 +20,7 @@ from typing import Generic, Protocol, TypeVar, cast
 from pyreqwest import exceptions as foreign
 from pyreqwest import runtime
 from pyreqwest.client import Client, ClientBuilder, SyncClient, SyncClientBuilder
+from pyreqwest.http import Url
 from pyreqwest.request import StreamRequest, SyncStreamRequest
 from pyreqwest.response import Response as ForeignResponse
 from pyreqwest.response import SyncResponse as SyncForeignResponse
@@ -191,7 +193,7 @@ class ReqwestTransport:
     async def send(self, request: Request) -> Response:
         """The answer to a request, whatever its status."""
         method, path, headers, body = request
-        building = self._calls.get().request(method, self._settings.url + path).headers(headers)
+        building = self._calls.get().request(method, _url(self._settings.url + path)).headers(headers)
         if body is not None:
             building.body_bytes(body)
         try:
@@ -267,7 +269,7 @@ class SyncReqwestTransport:
     def send(self, request: Request) -> Response:
         """The answer to a request, whatever its status."""
         method, path, headers, body = request
-        building = self._calls.get().request(method, self._settings.url + path).headers(headers)
+        building = self._calls.get().request(method, _url(self._settings.url + path)).headers(headers)
         if body is not None:
             building.body_bytes(body)
         try:
@@ -309,6 +311,12 @@ class _SyncReqwestStream:
 
     def close(self) -> None:
         self._opened.__exit__(None, None, None)
+
+
+@lru_cache(maxsize=64)
+def _url(text: str) -> Url:
+    """A URL, parsed; the few of the busy calls are parsed once."""
+    return Url(text)
 
 
 # ── errors ───────────────────────────────────────────────────────────────────────────────────────────
