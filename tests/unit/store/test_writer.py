@@ -9,6 +9,7 @@ from typing import Any
 import apsw
 import pytest
 
+from zizq.engine.window import LEAST, ReadySet
 from zizq.errors import ConfigError, Unavailable
 from zizq.job import Status
 from zizq.policy import Defaults
@@ -156,6 +157,38 @@ async def test_a_defect_in_one_call_does_not_fail_the_others(tmp_path: Path) -> 
         )
         assert sorted(isinstance(outcome, Exception) for outcome in outcomes) == [False, False, True]
         assert len(await bench.take()) == 2
+    finally:
+        await bench.store.close()
+
+
+async def test_calls_that_are_tried_one_by_one_keep_the_order_of_their_steps(tmp_path: Path) -> None:
+    bench = await opened(tmp_path, ready=ReadySet(total=LEAST, limit=LEAST))
+    try:
+        old = await bench.enqueue(*[bench.job() for _ in range(3 * LEAST)])
+        assert await bench.take_ids(LEAST) == old[:LEAST]
+        await bench.enqueue(bench.job(priority=65_535))
+        twin = bench.job(priority=65_534)
+        # The take asks for a refill first, then come the enqueues, of which one must fail.
+        taken, *_ = await asyncio.gather(
+            bench.take_ids(LEAST), bench.enqueue(twin), bench.enqueue(twin), return_exceptions=True
+        )
+        rest = list(taken)
+        while batch := await bench.take_ids():
+            rest += batch
+        assert rest[:-1] == [*old[LEAST:], twin.id]
+    finally:
+        await bench.store.close()
+
+
+async def test_a_read_does_not_say_that_writes_succeed_again(tmp_path: Path) -> None:
+    bench = await opened(tmp_path, ready=ReadySet(total=LEAST, limit=LEAST))
+    try:
+        await bench.enqueue(*[bench.job() for _ in range(LEAST + 1)])
+        refuse(bench.store, apsw.FullError)
+        with pytest.raises(Unavailable):
+            await bench.enqueue(bench.job())
+        assert len(await bench.take(LEAST)) + len(await bench.take()) == LEAST + 1
+        assert bench.store.trouble() is not None
     finally:
         await bench.store.close()
 

@@ -167,10 +167,12 @@ class Writer:
             return [Answer(call, None, refusal) for call in calls]
         except Exception as error:
             if len(calls) > 1:
-                return [answer for call in calls for answer in self._commit([call])]
+                in_order = sorted(calls, key=lambda call: call.step)
+                return [answer for call in in_order for answer in self._commit([call])]
             log.exception("write failed", extra={"fields": {"step": calls[0].step.name}})
             return [Answer(calls[0], None, error)]
-        self.trouble = None
+        if any(call.step is not Step.REFILL for call in calls):
+            self.trouble = None
         return answers
 
     def _transact(self, calls: Sequence[Call]) -> list[Answer]:
