@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from zizq.errors import ConfigError, Unavailable
 from zizq.job import Status
 from zizq.policy import Defaults
 from zizq.store.base import CommitMode
+from zizq.store.sqlite import checkpoints
 from zizq.store.sqlite.schema import APPLICATION_ID, FolderLock, open_database
 from zizq.store.sqlite.store import SqliteStore
 from zizq.testing.clock import LoadedDice
@@ -226,3 +229,33 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="file"):
         FolderLock(tmp_path / "file" / "data")
+
+
+async def test_the_log_is_copied_beside_the_writer_and_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, commit = checkpoints.Checkpoints._checkpoint, checkpoints.Checkpoints._on_commit
+    threads: set[str] = set()
+    pages_seen: list[int] = []
+
+    def noted_copy(db: apsw.Connection) -> tuple[int, int]:
+        threads.add(threading.current_thread().name)
+        return copy(db)
+
+    def noted_commit(self: checkpoints.Checkpoints, db: apsw.Connection, name: str, pages: int) -> int:
+        pages_seen.append(pages)
+        return commit(self, db, name, pages)
+
+    monkeypatch.setattr(checkpoints, "PAGES", 50)
+    monkeypatch.setattr(checkpoints.Checkpoints, "_checkpoint", staticmethod(noted_copy))
+    monkeypatch.setattr(checkpoints.Checkpoints, "_on_commit", noted_commit)
+    bench = await opened(tmp_path, enqueue_mode=CommitMode.BUFFERED)
+    try:
+        count = 0
+        while not any(later < earlier for earlier, later in pairwise(pages_seen)):
+            await bench.enqueue(bench.job())
+            count += 1
+        assert threads == {"zizq-checkpoint", "zizq-writer"}
+        assert len(await bench.take(count)) == count
+    finally:
+        await bench.store.close()

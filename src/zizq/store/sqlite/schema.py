@@ -16,9 +16,8 @@ from zizq.errors import ConfigError
 
 APPLICATION_ID = 0x7A697A71  # "zizq"
 PAGE_SIZE = 8192
-CHECKPOINT_PAGES = 4000
-"""WAL pages after which a commit copies them into the file: 32 MB, so that a busy server does so about once a second
-and a restart never has more than that to read."""
+LOG_BYTES = 64 * 2**20
+"""What the write-ahead log is cut to when it begins anew; it grows beyond that only under a reader that stays."""
 STATEMENTS = 512
 """Prepared statements that a connection keeps: a statement for each number of rows that comes up."""
 
@@ -93,8 +92,7 @@ def open_database(path: Path, cache_bytes: int) -> apsw.Connection:
         db = connect(path, cache_bytes)
         db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        db.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_PAGES * PAGE_SIZE * 2}")
+        db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         _migrate(db, path)
     except apsw.Error as error:
         raise ConfigError(f"cannot open the store {path}: {error}") from error

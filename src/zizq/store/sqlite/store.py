@@ -29,6 +29,7 @@ from zizq.job import ErrorRecord, Failure, JobRecord, Status
 from zizq.policy import Defaults
 from zizq.store.base import CommitMode, Listener, Order, Silence
 from zizq.store.sqlite import rows
+from zizq.store.sqlite.checkpoints import Checkpoints
 from zizq.store.sqlite.flight import IN_TRANSIT, Flight, settled_ids
 from zizq.store.sqlite.readers import Readers
 from zizq.store.sqlite.schema import FolderLock, open_database
@@ -95,6 +96,7 @@ class SqliteStore:
             self._lock = None
             raise
         self._writer = Writer(db, self._batch, self._announce)
+        self._checkpoints = Checkpoints(path, db)
         self._readers = Readers(path, READER_CACHE_BYTES)
         for queue in self._writer.statements.ready_queues():
             self._ready.open(queue)
@@ -104,6 +106,7 @@ class SqliteStore:
         """Commit what was called for, stop the threads, unlock the folder."""
         if self._lock is None:
             return
+        await asyncio.to_thread(self._checkpoints.stop)
         await self._writer.stop()
         await self._readers.stop()
         self._lock.release()
