@@ -35,6 +35,15 @@ def to_ms(name: str, value: Duration) -> int:
     return ms
 
 
+def seconds(name: str, value: Duration | None) -> float | None:
+    """A duration in seconds; None stays None.
+
+    Raises:
+        ConfigError: As `to_ms`.
+    """
+    return None if value is None else to_ms(name, value) / 1000
+
+
 def instant_ms(name: str, value: datetime) -> int:
     """An aware datetime in Unix milliseconds.
 

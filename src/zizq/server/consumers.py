@@ -14,7 +14,10 @@ with it, or finds nothing, passes it on as well.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection
+
+log = logging.getLogger("zizq.take")
 
 
 class Consumer:
@@ -88,6 +91,7 @@ class Consumers:
         self._hungry: dict[str, dict[int, Consumer]] = {}
         self._blocked: dict[int, Consumer] = {}
         self._closed = False
+        self._told = False
 
     def __len__(self) -> int:
         return len(self._all)
@@ -130,6 +134,7 @@ class Consumers:
             return
         if self.room(consumer) <= 0:
             self._blocked[consumer.owner] = consumer
+            self._tell_limit()
             return
         for queue in consumer.queues or ("",):
             self._hungry.setdefault(queue, {})[consumer.owner] = consumer
@@ -153,6 +158,15 @@ class Consumers:
         self._closed = True
         for consumer in self._all.values():
             consumer.close()
+
+    def _tell_limit(self) -> None:
+        """Say once that the limit holds workers back: it looks like a stall to those who do not know of it."""
+        if not self._told:
+            self._told = True
+            log.warning(
+                "in-flight limit reached: workers wait though jobs may be ready; raise --global-in-flight-limit",
+                extra={"fields": {"limit": self._limit}},
+            )
 
     def _count(self, owner: int, count: int) -> None:
         self._in_flight -= count

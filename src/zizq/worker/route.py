@@ -11,6 +11,7 @@ from typing import Any, Protocol, get_type_hints, runtime_checkable
 
 from zizq.client.job import Job
 from zizq.client.kinds import Kind, kind_of
+from zizq.client.options import Duration, seconds
 from zizq.errors import ConfigError
 
 Handler = Callable[..., Any]
@@ -110,7 +111,7 @@ def route(
     *,
     kind: Kind[Any] | None,
     executor: str | None = None,
-    timeout: float | None = None,
+    timeout: Duration | None = None,
     state: Any = None,
 ) -> Route:
     """A route to a handler.
@@ -119,7 +120,7 @@ def route(
         handler: A function, or any callable that takes a job or an instance of `kind`, and maybe a `Context`.
         kind: What payloads are decoded to; None gives the handler the raw job.
         executor: `loop`, `thread` or `process`; None puts an `async def` on the loop, and a `def` in a thread.
-        timeout: Seconds a run may take; None is no limit.
+        timeout: How long a run may take, a timedelta or seconds; None is no limit.
         state: Handed out as `Context.state`.
 
     Raises:
@@ -127,10 +128,11 @@ def route(
     """
     is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
     place = _place(handler, executor, is_async)
-    if timeout is not None and timeout <= 0:
+    limit = seconds("timeout", timeout)
+    if limit == 0:
         raise ConfigError(f"timeout={timeout!r} must be greater than 0 (None is no limit)")
     call = handler if is_async or place is not Place.LOOP else _on_loop(handler)
-    return Route(call, kind, _wants_context(handler), place, timeout, state)
+    return Route(call, kind, _wants_context(handler), place, limit, state)
 
 
 def _place(handler: Handler, executor: str | None, is_async: bool) -> Place:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, overload
 
 from zizq.client.job import Job
 from zizq.client.kinds import Kind, kind_of
+from zizq.client.options import Duration
 from zizq.errors import ConfigError, NoRouteError
 from zizq.worker.executors import Executors
 from zizq.worker.route import Handler, Route, enter, inferred_kind, leave, name_of, route
@@ -40,7 +41,7 @@ class Router:
         /,
         *,
         executor: str | None = None,
-        timeout: float | None = None,
+        timeout: Duration | None = None,
         replace: bool = False,
     ) -> Callable[[F], F]: ...
 
@@ -50,7 +51,7 @@ class Router:
         /,
         *,
         executor: str | None = None,
-        timeout: float | None = None,
+        timeout: Duration | None = None,
         replace: bool = False,
     ) -> Any:
         """Register a handler: bare, `@router.route`, or with arguments, `@router.route("name", timeout=5)`.
@@ -59,8 +60,8 @@ class Router:
             target: The name of a type, whose handler gets the raw job, or a job kind; None reads the kind from the
                 annotation of the handler's first parameter.
             executor: `loop`, `thread` or `process`; None puts an `async def` on the loop, and a `def` in a thread.
-            timeout: Seconds a run may take, then it fails as `HandlerTimeout`; None is no limit. A thread cannot be
-                interrupted: it fails at once all the same, and keeps its slot until it ends.
+            timeout: How long a run may take, a timedelta or seconds; then it fails as `HandlerTimeout`. None is no
+                limit. A thread cannot be interrupted: it fails at once all the same, and keeps its slot until it ends.
             replace: Take the place of an earlier route; otherwise a second one for a type is an error.
 
         Raises:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from zizq.client.job import Job
+from zizq.client.options import Duration, seconds
 from zizq.clock import Clock, Dice, SystemClock, SystemDice
 from zizq.errors import ConfigError
 from zizq.worker.executors import Executors
@@ -50,9 +51,10 @@ class Worker:
         concurrency: The most handlers at once.
         prefetch: The most jobs that are here unreported; None is `concurrency`. More than that keeps a buffer
             filled, so that a slot never waits for the network. Less starves the slots, and is warned of.
-        queues: The queues to take from; empty is all.
-        shutdown_timeout: Seconds that a graceful shutdown may take; None is no limit. Handlers that still run then
-            are cancelled and not reported: the server gives their jobs to other workers, counting no attempt.
+        queues: The queues to take from, one name or several; empty is all.
+        shutdown_timeout: How long a graceful shutdown may take, a timedelta or seconds; None is no limit. Handlers
+            that still run then are cancelled and not reported: the server gives their jobs to other workers, counting
+            no attempt.
         reconnect: How long to wait before a lost server is tried again; False raises instead.
         ack_max_batch: The most acknowledgements in one request. A cap and not a trigger: none ever waits for more.
         worker_id: A name for logs, ours and the server's.
@@ -72,8 +74,8 @@ class Worker:
         *,
         concurrency: int = 1,
         prefetch: int | None = None,
-        queues: Sequence[str] = (),
-        shutdown_timeout: float | None = 30.0,
+        queues: str | Sequence[str] = (),
+        shutdown_timeout: Duration | None = 30.0,
         reconnect: Reconnect | bool = True,
         ack_max_batch: int = 1000,
         worker_id: str | None = None,
@@ -86,9 +88,8 @@ class Worker:
         if room < concurrency:
             text = f"prefetch={room} is below concurrency={concurrency}: some slots will never have a job"
             warnings.warn(text, UserWarning, stacklevel=2)
-        if isinstance(queues, str):
-            raise ConfigError(f"queues={queues!r} must be a list of names")
-        self._limits = Limits(concurrency, room, shutdown_timeout, ack_max_batch)
+        names = [queues] if isinstance(queues, str) else list(queues)
+        self._limits = Limits(concurrency, room, seconds("shutdown_timeout", shutdown_timeout), ack_max_batch)
         self._summary = Summary()
         self._clock = clock or SystemClock()
         around = Surroundings(self._summary, self._clock, dice or SystemDice(), hooks or Hooks(), worker_id)
@@ -96,7 +97,7 @@ class Worker:
         self._sender = Sender(client, Outbox(2 * room, ack_max_batch), around)
         perform = _compose(middleware, _performer(handler, self._executors), self._executors.wait_overrun)
         self._slots = Slots(concurrency, perform, self._executors.wait_overrun, self._sender, around, self.stop)
-        self._session = Session(client, self._slots, list(queues), room, _reconnect(reconnect), around)
+        self._session = Session(client, self._slots, names, room, _reconnect(reconnect), around)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
         self._kill = asyncio.Event()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from zizq.server.consumers import Consumer, Consumers
 
 
@@ -93,6 +95,15 @@ def test_the_limit_is_shared_by_all() -> None:
     consumers.starve(second)
     consumers.freed(1, 1)
     assert woken(second)
+
+
+def test_a_limit_that_holds_back_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    consumers = Consumers(2)
+    take(consumers, hungry(consumers, 1), found=9)
+    for owner in (2, 3):
+        hungry(consumers, owner)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "--global-in-flight-limit" in caplog.text
 
 
 def test_room_that_one_has_no_use_for_goes_to_the_next_that_is_blocked() -> None:

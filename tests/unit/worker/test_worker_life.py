@@ -408,14 +408,19 @@ async def test_current_job_is_the_one_of_the_handler_that_asks():
     assert seen == [True] * 8
 
 
+async def test_one_queue_may_be_given_by_its_name():
+    client = FakeClient()
+    async with Worker(client, nothing, queues="emails"):
+        await client.opened()
+        assert client.asked.queues == ["emails"]
+
+
 def test_a_prefetch_below_concurrency_is_warned_of_and_kept():
     with pytest.warns(UserWarning, match="prefetch=1 is below concurrency=2"):
         Worker(FakeClient(), nothing, concurrency=2, prefetch=1)
 
 
-@pytest.mark.parametrize(
-    "options", [{"concurrency": 0}, {"ack_max_batch": 0}, {"shutdown_timeout": -1}, {"queues": "a"}]
-)
+@pytest.mark.parametrize("options", [{"concurrency": 0}, {"ack_max_batch": 0}, {"shutdown_timeout": -1}])
 def test_options_out_of_range_are_errors(options):
-    with pytest.raises(ValueError, match="must"):
+    with pytest.raises(ValueError, match=r"must|negative"):
         Worker(FakeClient(), nothing, **options)

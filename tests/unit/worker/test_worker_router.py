@@ -5,7 +5,7 @@ import contextvars
 import functools
 import threading
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -360,3 +360,13 @@ async def test_a_hook_that_raises_changes_nothing(caplog):
 def test_current_job_has_no_answer_outside_a_handler():
     with pytest.raises(LookupError, match="inside the handler"):
         current_job()
+
+
+@pytest.mark.parametrize(("given", "seconds"), [(2, 2.0), (timedelta(milliseconds=1500), 1.5), (None, None)])
+def test_a_timeout_is_a_timedelta_or_seconds(given: timedelta | float | None, seconds: float | None) -> None:
+    router = Router()
+
+    @router.route("t", timeout=given)
+    async def handler(job: object) -> None: ...
+
+    assert router.find("t").timeout == seconds
