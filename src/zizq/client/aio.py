@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar, Unpack
 
 from zizq.client.calls import Call, Calls
-from zizq.client.enqueue import Enqueue, Options
+from zizq.client.enqueue import Options
 from zizq.client.job import Job, JobError
 from zizq.client.options import TLS, Duration
 from zizq.client.settings import check_format, check_settings
@@ -108,7 +108,7 @@ class Client:
             EncodeError: When the payload cannot travel.
             InvalidRequest: When the server finds a field out of bounds.
         """
-        return await self._send(self._calls.enqueue(Enqueue(type, payload), **options))
+        return await self._send(self._calls.enqueue_raw(type, payload, **options))
 
     async def enqueue_bulk(self, kinds_or_requests: Iterable[object]) -> list[Job]:
         """Enqueue many jobs in one request: all of them or, when one is refused, none.

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from zizq.client.enqueue import Options, later_ms
+from zizq.client.enqueue import Enqueue, Options, later_ms
 from zizq.client.failure import describe
 from zizq.client.job import Job, JobError, JobReader
 from zizq.client.kinds import request_for
@@ -119,6 +119,15 @@ class Calls:
         """Enqueue one job: an instance of a kind, or a request."""
         body = request_for(source, **options).to_wire(self._form, self._clock.wall_ms())
         return self._call(operations.ENQUEUE, _read_job, body=body)
+
+    def enqueue_raw(self, type: str, payload: Any, **options: Unpack[Options]) -> Call[Job]:
+        """Enqueue one job by the name of its type."""
+        try:
+            request = Enqueue(type, payload, **options)
+        except TypeError:
+            # The same, with an error that says which option is wrong.
+            request = Enqueue(type, payload).with_(**options)
+        return self._call(operations.ENQUEUE, _read_job, body=request.to_wire(self._form, self._clock.wall_ms()))
 
     def enqueue_bulk(self, sources: Iterable[object]) -> Call[list[Job]]:
         """Enqueue many jobs, all or none."""
