@@ -8,6 +8,7 @@ a payload into a new value and back.
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -42,6 +43,7 @@ _decode_msgpack = msgspec.msgpack.Decoder().decode
 _encoders = {Format.JSON: _json_encoder.encode, Format.MSGPACK: _msgpack_encoder.encode}
 
 
+@lru_cache(maxsize=64)
 def response_format(accept: str | None) -> Format:
     """The format of an ordinary response (protocol.md#1.1): plain substring search, no q-values.
 
@@ -57,6 +59,7 @@ def response_format(accept: str | None) -> Format:
     raise NotAcceptable("not acceptable")
 
 
+@lru_cache(maxsize=64)
 def request_format(content_type: str | None) -> Format:
     """The format of a request body (protocol.md#1.1).
 

@@ -22,6 +22,8 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import groupby
+from operator import attrgetter
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -35,6 +37,8 @@ log = logging.getLogger("zizq.store")
 
 _DISK = (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.CorruptError)
 
+_step_of = attrgetter("step")
+
 
 class Call(NamedTuple):
     """One call that waits for its commit."""
@@ -47,12 +51,12 @@ class Call(NamedTuple):
     answer: asyncio.Future[Any]
 
 
-class Answer(NamedTuple):
-    """What became of a call: an outcome, or the error that refused it."""
+class Commit(NamedTuple):
+    """What became of calls that shared a commit: their outcomes in their order, or the error that refused them all."""
 
-    call: Call
-    outcome: Any
-    error: Exception | None
+    calls: Sequence[Call]
+    outcomes: Sequence[Any]
+    error: Exception | None = None
 
 
 class Writer:
@@ -130,8 +134,8 @@ class Writer:
 
     def _run(self) -> None:
         while calls := self._collect():
-            answers = self._commit(calls)
-            self._loop.call_soon_threadsafe(self._deliver, answers)
+            commits = self._commit(calls)
+            self._loop.call_soon_threadsafe(self._deliver, commits)
         self._db.close()
 
     def _collect(self) -> list[Call]:
@@ -156,43 +160,40 @@ class Writer:
             (taken if room[call.step] >= 0 else self._left_over).append(call)
         return taken
 
-    def _commit(self, calls: Sequence[Call]) -> list[Answer]:
+    def _commit(self, calls: Sequence[Call]) -> list[Commit]:
         """One transaction for all the calls; when it fails for any reason but the disk, one for each."""
+        in_order = sorted(calls, key=_step_of)
         try:
-            answers = self._transact(calls)
+            outcomes = self._transact(in_order)
         except _DISK as error:
             self.trouble = f"{type(error).__name__}: {error}"
             log.warning("write refused", extra={"fields": {"error": self.trouble}})
             refusal = Unavailable(f"the store cannot write just now ({self.trouble}); nothing was changed")
-            return [Answer(call, None, refusal) for call in calls]
+            return [Commit(in_order, [None] * len(calls), refusal)]
         except Exception as error:
             if len(calls) > 1:
-                in_order = sorted(calls, key=lambda call: call.step)
-                return [answer for call in in_order for answer in self._commit([call])]
+                return [commit for call in in_order for commit in self._commit([call])]
             log.exception("write failed", extra={"fields": {"step": calls[0].step.name}})
-            return [Answer(calls[0], None, error)]
-        if any(call.step is not Step.REFILL for call in calls):
+            return [Commit(in_order, [None], error)]
+        if in_order[0].step is not Step.REFILL:
             self.trouble = None
-        return answers
+        return [Commit(in_order, outcomes)]
 
-    def _transact(self, calls: Sequence[Call]) -> list[Answer]:
+    def _transact(self, calls: Sequence[Call]) -> list[Any]:
+        """The outcomes of calls that come in the order of their steps."""
         wanted = "FULL" if any(call.durable for call in calls) else "NORMAL"
         if wanted != self._synchronous:
             self._db.execute(f"PRAGMA synchronous = {wanted}")
             self._synchronous = wanted
-        by_step: dict[Step, list[Call]] = {}
-        for call in calls:
-            by_step.setdefault(call.step, []).append(call)
-        arguments = {step: [call.argument for call in some] for step, some in by_step.items()}
+        arguments = {step: [call.argument for call in some] for step, some in groupby(calls, _step_of)}
         # A statement alone is a transaction already. Each statement more is one more wait for the interpreter's lock.
         alone = len(arguments) == 1 and all(self.statements.is_one(step, some) for step, some in arguments.items())
-        answers: list[Answer] = []
+        outcomes: list[Any] = []
         if not alone:
             self._db.execute("BEGIN IMMEDIATE")
         try:
-            for step in sorted(by_step):
-                outcomes = self.statements.run(step, arguments[step])
-                answers += map(Answer, by_step[step], outcomes, [None] * len(outcomes))
+            for step, some in arguments.items():
+                outcomes += self.statements.run(step, some)
             if not alone:
                 self._db.execute("COMMIT")
         except BaseException:
@@ -201,31 +202,34 @@ class Writer:
                 with suppress(apsw.Error):
                     self._db.execute("ROLLBACK")
             raise
-        return answers
+        return outcomes
 
     # ── on the event loop ──
 
-    def _deliver(self, answers: Sequence[Answer]) -> None:
-        # Enqueues come first, so no answer after them is heard too early.
-        enqueued = [
-            job for call, _, error in answers if call.step is Step.ENQUEUE and not error for job in call.argument
-        ]
-        if enqueued:
-            self._on_enqueued(enqueued)
-        for call, outcome, error in answers:
-            try:
-                if error is None and call.then is not None:
-                    call.then(outcome)
-                elif error is not None and call.otherwise is not None:
-                    call.otherwise()
-            except Exception:
-                # One defect must not leave the other callers without their answers.
-                log.exception("answer not applied", extra={"fields": {"step": call.step.name}})
-            if call.answer.done():
-                continue
+    def _deliver(self, commits: Sequence[Commit]) -> None:
+        for calls, outcomes, error in commits:
             if error is None:
-                call.answer.set_result(outcome)
-            else:
-                call.answer.set_exception(error)
-                # Read once here: a caller that is gone must not make the loop complain of an unread error.
-                call.answer.exception()
+                # Enqueues come first, so no answer after them is heard too early.
+                enqueued = [job for call in calls if call.step is Step.ENQUEUE for job in call.argument]
+                if enqueued:
+                    self._on_enqueued(enqueued)
+            for call, outcome in zip(calls, outcomes, strict=True):
+                self._answer(call, outcome, error)
+
+    def _answer(self, call: Call, outcome: Any, error: Exception | None) -> None:
+        try:
+            if error is None and call.then is not None:
+                call.then(outcome)
+            elif error is not None and call.otherwise is not None:
+                call.otherwise()
+        except Exception:
+            # One defect must not leave the other callers without their answers.
+            log.exception("answer not applied", extra={"fields": {"step": call.step.name}})
+        if call.answer.done():
+            return
+        if error is None:
+            call.answer.set_result(outcome)
+        else:
+            call.answer.set_exception(error)
+            # Read once here: a caller that is gone must not make the loop complain of an unread error.
+            call.answer.exception()
