@@ -37,14 +37,18 @@ class Commands(click.Group):
 
 
 @click.command(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--root-dir", metavar="PATH", help="Folder of the store, for the commands that have one.")
 @click.version_option(None, "-V", "--version", package_name="zizq", prog_name="zizq")
 @click.pass_context
-def cli(ctx: click.Context) -> None:
-    """A fast, durable job queue."""
+def cli(ctx: click.Context, root_dir: str | None) -> None:
+    """A fast, durable job queue. Without a command it runs the server."""
+    if root_dir is not None:
+        ctx.default_map = {"serve": {"root_dir": root_dir}}
     if ctx.invoked_subcommand is None:
-        command = ctx.command.get_command(ctx, "serve") if isinstance(ctx.command, click.Group) else None
-        if command is not None:
-            ctx.invoke(command)
+        serve = Commands().get_command(ctx, "serve")
+        if serve is not None:
+            with serve.make_context("serve", [], parent=ctx) as child:
+                serve.invoke(child)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from zizq.errors import ConfigError
 from zizq.server.settings import Settings
 
 _LEVELS = {
@@ -87,17 +88,36 @@ class _SizedDailyHandler(logging.handlers.TimedRotatingFileHandler):
 
 
 def configure(settings: Settings) -> None:
-    """Send the lines of this process to where the settings say; called once, by the command line."""
+    """Send the lines of this process to where the settings say; called once, by the command line.
+
+    Raises:
+        ConfigError: When the filter is malformed.
+    """
     if settings.log_to_disk or settings.log_dir is not None:
         handler: logging.Handler = _file_handler(settings)
     else:
         handler = logging.StreamHandler(sys.stdout)
     form = settings.log_format or ("pretty" if _is_terminal(handler) else "compact")
     handler.setFormatter(JsonLine() if form == "json" else TextLine(colour=form == "pretty"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("zizq").setLevel(_LEVELS[settings.log_level])
+    levels = parse_filter(settings.log_filter or f"warn,zizq={settings.log_level}")
+    logging.getLogger().handlers[:] = [handler]
+    for target, level in levels.items():
+        logging.getLogger(target).setLevel(level)
+
+
+def parse_filter(text: str) -> dict[str, int]:
+    """Levels by the name of their logger, "" for all, from text such as `warn,zizq::take=debug`.
+
+    Raises:
+        ConfigError: When a level is none.
+    """
+    levels = {}
+    for part in text.split(","):
+        target, _, word = part.strip().rpartition("=")
+        if word not in _LEVELS:
+            raise ConfigError(f"ZIZQ_LOG_FILTER: {word!r} in {text!r} is not one of {', '.join(_LEVELS)}")
+        levels[target.replace("::", ".")] = _LEVELS[word]
+    return levels
 
 
 def _file_handler(settings: Settings) -> logging.Handler:

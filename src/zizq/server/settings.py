@@ -130,6 +130,12 @@ class Settings:
         "Form of log lines; when not given, pretty on a terminal and compact elsewhere.",
     )
     log_level: str = _one_of("info", ("trace", "debug", "info", "warn", "error"), "Least level that is logged.")
+    log_filter: str | None = _setting(
+        None,
+        "Levels by part of the program, as in `warn,zizq=info,zizq::take=debug`; wins over --log-level.",
+        metavar="LEVELS",
+        flag=False,
+    )
     log_to_disk: bool = _setting(False, "Log to files and not to standard output.", switch=True)
     log_dir: Path | None = _path("Folder of log files (ROOT/log); implies --log-to-disk.")
     log_rotation: str = _one_of("daily", ("daily", "hourly", "never"), "When a new log file is begun.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from zizq.cli import main
 from zizq.cli import serve as command
 from zizq.errors import ConfigError
 from zizq.server import logs
@@ -41,7 +43,9 @@ VALUES = {
     "enqueue_commit_mode": ("buffered", "buffered"), "cache_size": ("1MiB", 2**20), "max_body_size": ("64k", 64_000),
     "enqueue_batch_size": ("5", 5), "complete_batch_size": ("6", 6), "scheduler_batch_size": ("7", 7),
     "tcp_user_timeout": ("0", 0), "drain_timeout": ("2s", 2000), "log_format": ("json", "json"),
-    "log_level": ("warn", "warn"), "log_dir": ("/l", Path("/l")), "log_rotation": ("never", "never"),
+    "log_level": ("warn", "warn"),
+    "log_filter": ("warn,zizq::take=debug", "warn,zizq::take=debug"),
+    "log_dir": ("/l", Path("/l")), "log_rotation": ("never", "never"),
     "log_max_size": ("1MB", 10**6), "log_max_files": ("2", 2),
 }  # fmt: skip
 TOGETHER = {"tls_cert", "tls_key", "tls_client_ca", "log_to_disk"}
@@ -118,3 +122,23 @@ def test_contradictions_are_refused(given: dict[str, Any]) -> None:
 def test_enqueues_are_durable_unless_asked_otherwise(given: dict[str, Any], enqueue: str, other: str) -> None:
     chosen = Settings(**given).store_options
     assert (chosen.enqueue_mode, chosen.default_mode) == (CommitMode(enqueue), CommitMode(other))
+
+
+def test_a_filter_sets_levels_by_part() -> None:
+    assert logs.parse_filter("warn, zizq=info,zizq::take=trace") == {
+        "": logging.WARNING,
+        "zizq": logging.INFO,
+        "zizq.take": logging.DEBUG,
+    }
+    with pytest.raises(ConfigError, match="loud"):
+        logs.parse_filter("zizq=loud")
+
+
+@pytest.mark.parametrize("arguments", ["--root-dir /r serve", "--root-dir /r", "serve --root-dir /r"])
+def test_the_root_folder_is_the_same_wherever_it_is_named(monkeypatch: pytest.MonkeyPatch, arguments: str) -> None:
+    seen: list[Settings] = []
+    monkeypatch.setattr(server, "run", seen.append)
+    monkeypatch.setattr(logs, "configure", lambda settings: None)
+    result = CliRunner().invoke(main.cli, arguments.split(), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert seen[0].root_dir == Path("/r")
