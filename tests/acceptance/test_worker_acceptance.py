@@ -282,7 +282,7 @@ def test_reload_starts_again_when_a_source_file_changes(field):
     enqueue(field.client, 1)
     wait(lambda: field.notes("end"))
     os.killpg(worker.pid, signal.SIGINT)
-    worker.wait(10)
+    worker.wait(60)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import time
 from contextlib import suppress
@@ -29,9 +30,13 @@ from zizq.client.calls import Request, Response
 from zizq.client.settings import Settings
 from zizq.errors import ConfigError, StreamIdleTimeout, TransportError, ZizqError
 
+logger = logging.getLogger("zizq")
+
 C = TypeVar("C", Client, SyncClient)
 _IDLE_CONNECTIONS = 1024
 """How many idle connections are kept: enough that a burst of callers does not close and open them again."""
+_CLOSING = 2.0
+"""Seconds that a stream may take to close."""
 _LAST_WORDS = 0.005
 """Seconds that the exit of the interpreter waits. A thread of the extension that has just handed over an answer may
 still be inside the interpreter; if that is torn down around it, the process aborts: measured at 5 exits in 100 where a
@@ -234,7 +239,7 @@ class _ReqwestStream:
     def __init__(self, opened: StreamRequest, answer: ForeignResponse, settings: Settings) -> None:
         self.status = answer.status
         self.content_type = answer.get_header("content-type")
-        self._opened = opened
+        self._opened: StreamRequest | None = opened
         self._read = answer.body_reader.read_chunk
         self._settings = settings
 
@@ -246,7 +251,15 @@ class _ReqwestStream:
         return b"" if chunk is None else bytes(chunk)
 
     async def close(self) -> None:
-        await self._opened.__aexit__(None, None, None)
+        # Bounded, since a shutdown waits for it. A stream that is let go of is closed when it is collected.
+        opened, self._opened = self._opened, None
+        if opened is None:
+            return
+        try:
+            async with asyncio.timeout(_CLOSING):
+                await opened.__aexit__(None, None, None)
+        except TimeoutError:
+            logger.warning("a take stream did not close within %g s: it is dropped", _CLOSING)
 
 
 async def _close_once_open(opening: asyncio.Future[Stream]) -> None:
