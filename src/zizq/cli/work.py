@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -278,6 +279,8 @@ def _watch(order: Order) -> None:
         import watchfiles
     except ImportError:
         raise click.ClickException("--reload needs watchfiles: pip install 'zizq[reload]'") from None
+    # A program that is started in the background may be told to ignore it, and then Ctrl-C would end nothing here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     watchfiles.run_process(
         Path.cwd(),
         target=_child,
