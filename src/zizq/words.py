@@ -1,4 +1,4 @@
-"""Durations, sizes and counts: read from short text and written as short text."""
+"""Short words for people: durations, sizes, counts and log levels, read and written."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ _BYTES = {
     "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12, "tb": 10**12,
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
+LOG_LEVELS = {"trace": 10, "debug": 10, "info": 20, "warn": 30, "error": 40}
+"""How much is logged, as people write it, and as the logging module counts; that has nothing below debug."""
 _PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Zµ]+)")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 

@@ -25,15 +25,6 @@ from zizq.worker.shutdown import Signals
 from zizq.worker.supervisor import KILL, Supervisor
 from zizq.worker.worker import Worker
 
-_LEVELS = {
-    "trace": logging.DEBUG,
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warn": logging.WARNING,
-    "error": logging.ERROR,
-}
-"""The words of `zizq serve`: both commands read ZIZQ_LOG_LEVEL."""
-
 
 @dataclass(frozen=True)
 class Order:
@@ -151,7 +142,7 @@ def seconds(text: str) -> float:
     show_envvar=True,
     default="info",
     show_default=True,
-    type=click.Choice(list(_LEVELS)),
+    type=click.Choice(list(words.LOG_LEVELS)),
     help="What to say on standard error.",
 )
 def work(
@@ -306,4 +297,4 @@ class _Lines(logging.Formatter):
 def _log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=_LEVELS[level], handlers=[handler])
+    logging.basicConfig(level=words.LOG_LEVELS[level], handlers=[handler])

@@ -15,14 +15,8 @@ import msgspec
 
 from zizq.errors import ConfigError
 from zizq.server.settings import Settings
+from zizq.words import LOG_LEVELS
 
-_LEVELS = {
-    "trace": logging.DEBUG,
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warn": logging.WARNING,
-    "error": logging.ERROR,
-}
 _NAMES = {"WARNING": "WARN", "CRITICAL": "ERROR"}
 _COLOURS = {"DEBUG": "34", "INFO": "32", "WARN": "33", "ERROR": "31"}
 _WHEN = {"daily": "midnight", "hourly": "H"}
@@ -114,9 +108,9 @@ def parse_filter(text: str) -> dict[str, int]:
     levels = {}
     for part in text.split(","):
         target, _, word = part.strip().rpartition("=")
-        if word not in _LEVELS:
-            raise ConfigError(f"ZIZQ_LOG_FILTER: {word!r} in {text!r} is not one of {', '.join(_LEVELS)}")
-        levels[target.replace("::", ".")] = _LEVELS[word]
+        if word not in LOG_LEVELS:
+            raise ConfigError(f"ZIZQ_LOG_FILTER: {word!r} in {text!r} is not one of {', '.join(LOG_LEVELS)}")
+        levels[target.replace("::", ".")] = LOG_LEVELS[word]
     return levels
 
 

@@ -11,7 +11,7 @@ from zizq.errors import ConfigError
 from zizq.policy import Backoff, Defaults
 from zizq.store.base import CommitMode
 from zizq.store.opening import StoreOptions
-from zizq.words import duration, parse_duration, parse_size, size
+from zizq.words import LOG_LEVELS, duration, parse_duration, parse_size, size
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Settings:
         ("pretty", "compact", "json"),
         "Form of log lines; when not given, pretty on a terminal and compact elsewhere.",
     )
-    log_level: str = _one_of("info", ("trace", "debug", "info", "warn", "error"), "Least level that is logged.")
+    log_level: str = _one_of("info", tuple(LOG_LEVELS), "Least level that is logged.")
     log_filter: str | None = _setting(
         None,
         "Levels by part of the program, as in `warn,zizq=info,zizq::take=debug`; wins over --log-level.",

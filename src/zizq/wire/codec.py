@@ -32,6 +32,7 @@ class Format(StrEnum):
     MSGPACK = "application/msgpack"
 
 
+_NAMES = {Format.JSON: "JSON", Format.MSGPACK: "MessagePack"}
 ORDINARY = [Format.JSON.value, Format.MSGPACK.value]
 
 _json_encoder = msgspec.json.Encoder()
@@ -96,8 +97,7 @@ class Body(Generic[T]):
         try:
             return self._decode[form](body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            name = "JSON" if form is Format.JSON else "MessagePack"
-            raise BadRequest(f"invalid {name}: {error}") from error
+            raise BadRequest(f"invalid {_NAMES[form]}: {error}") from error
 
 
 # ── payloads ─────────────────────────────────────────────────────────────────────────────────────────
@@ -121,8 +121,7 @@ def payload_to_store(raw: msgspec.Raw, form: Format) -> msgspec.Raw:
             _measure(value, MAX_DEPTH)
         return _translate(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        name = "JSON" if form is Format.JSON else "MessagePack"
-        raise BadRequest(f"invalid {name}: {error} in payload") from error
+        raise BadRequest(f"invalid {_NAMES[form]}: {error} in payload") from error
 
 
 def payload_to_send(stored: msgspec.Raw, form: Format) -> msgspec.Raw:

@@ -84,16 +84,6 @@ class Outbox:
         """Whether the caller should wait before it adds more."""
         return len(self._attempts) >= self._capacity
 
-    @property
-    def has_acks(self) -> bool:
-        """Whether acknowledgements wait to be sent."""
-        return bool(self._acks)
-
-    @property
-    def has_nacks(self) -> bool:
-        """Whether failures wait to be sent."""
-        return bool(self._nacks)
-
     def ack(self, job_id: str, attempts: int) -> None:
         """Add the success of a job that had failed so many times before."""
         self._attempts[job_id] = attempts
