@@ -8,10 +8,17 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import latency, peers, report, scale, throughput
+from bench import changes, folds, latency, peers, report, scale, throughput
 from bench.programs import MODES
 
-PROGRAMS = {"throughput": throughput.run, "latency": latency.run, "scale": scale.run, "peers": peers.run}
+PROGRAMS = {
+    "throughput": throughput.run,
+    "latency": latency.run,
+    "scale": scale.run,
+    "changes": changes.run,
+    "folds": folds.run,
+    "peers": peers.run,
+}
 
 
 def main() -> None:

@@ -22,6 +22,10 @@ SINGLES = 64
 BULKS = 4
 """The same for requests of many jobs."""
 BULK_SIZE = 100
+APPENDED = 1000
+"""Elements that `append` lets one job have."""
+APPEND = zizq.Batch(".items", limit=APPENDED, key="append")
+COUNT = zizq.RawBatch(when="true", fold="$existing | .count += $new.count", key="count")
 
 
 def payload(at: float = 0.0) -> dict[str, Any]:
@@ -72,6 +76,26 @@ async def paced(client: zizq.Client, jobs: int, rate: int) -> None:
     await asyncio.gather(*under_way)
 
 
+async def append(client: zizq.Client, jobs: int, rate: int) -> None:
+    """Enqueue one by one from many callers at once, each an element for the list of a job that waits."""
+    await folded(client, jobs, {"items": [123456789]}, APPEND)
+
+
+async def count(client: zizq.Client, jobs: int, rate: int) -> None:
+    """The same with a number for the sum of a job that waits."""
+    await folded(client, jobs, payload() | {"count": 1}, COUNT)
+
+
+async def folded(client: zizq.Client, jobs: int, brought: dict[str, Any], batch: zizq.Batch | zizq.RawBatch) -> None:
+    """Enqueue jobs of one batch, from many callers at once."""
+
+    async def caller(share: int) -> None:
+        for _ in range(share):
+            await client.enqueue_raw(TYPE, brought, batch=batch)
+
+    await asyncio.gather(*(caller(share) for share in shares(jobs, SINGLES)))
+
+
 async def stamped(client: zizq.Client) -> None:
     """Enqueue a job that carries the instant."""
     await client.enqueue_raw(TYPE, payload(time.monotonic()))
@@ -108,7 +132,7 @@ def connected_sync(url: str, jobs: int) -> tuple[float, float]:
 
 def main() -> None:
     """Enqueue as the command line says."""
-    shapes = {"single": single, "bulk": bulk, "paced": paced}
+    shapes = {"single": single, "bulk": bulk, "paced": paced, "append": append, "count": count}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shape", choices=[*shapes, "single-sync"])
     parser.add_argument("--url", required=True)

@@ -17,6 +17,9 @@ CAUSES = {
     Cause.FAIL: "The worker reports a failure: another try, or death when its retries are used up or it is killed. "
     "A dead job is kept for its retention, seven days by default.",
     Cause.RELEASE: "The connection that held it ended, or the server restarted. No attempt is counted.",
+    Cause.PATCH: "A client changes it. A `ready_at` moved into the future makes a ready job scheduled, one moved to "
+    "now or before makes a scheduled job ready.",
+    Cause.RETRY: "A client gives a dead job another life: ready, with its attempts and errors forgotten.",
     Cause.DELETE: "A client deletes it.",
     Cause.REAP: "Its retention is over.",
 }
@@ -46,7 +49,7 @@ def lifecycle() -> str:
         "|---|---|",
         *[f"| {cause} | {text} |" for cause, text in CAUSES.items()],
         "",
-        "Completed and dead are final: such a job does not change any more, it can only disappear.",
+        "A completed job does not change any more, it can only disappear; a dead one can be retried as well.",
         "A job that comes back to ready keeps its identifier, and so its place ahead of younger jobs of its priority.",
         "",
     ]

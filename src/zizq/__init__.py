@@ -10,10 +10,18 @@
 """
 
 from zizq.client.aio import Client
+from zizq.client.batch import Batch, RawBatch
+from zizq.client.budgets import Budget, Draw, Rebound, TimeBased, WhileInFlight
+from zizq.client.changes import KEEP, Changes
+from zizq.client.conditions import Where
+from zizq.client.cron import CronDefinition, CronEntry, CronGroup
+from zizq.client.cron_handles import CronEntryHandle, CronHandle, SyncCronEntryHandle, SyncCronHandle
 from zizq.client.enqueue import Enqueue
 from zizq.client.job import Job, JobError
+from zizq.client.keys import Unique
 from zizq.client.kinds import JobKind, job_kind, kind_of
 from zizq.client.options import TLS, Backoff, Retention
+from zizq.client.query import Query, SyncQuery
 from zizq.client.sync import SyncClient
 from zizq.client.take import SyncTake, Take
 from zizq.errors import (
@@ -51,19 +59,29 @@ from zizq.worker.shutdown import on_signals
 from zizq.worker.worker import CallNext, Middleware, Worker
 
 __all__ = [
+    "KEEP",
     "TLS",
     "Acked",
     "Backoff",
+    "Batch",
+    "Budget",
     "CallNext",
     "Cancel",
+    "Changes",
     "Client",
     "ClientError",
     "ConfigError",
     "Conflict",
     "Connected",
     "Context",
+    "CronDefinition",
+    "CronEntry",
+    "CronEntryHandle",
+    "CronGroup",
+    "CronHandle",
     "DecodeError",
     "Disconnected",
+    "Draw",
     "EncodeError",
     "Enqueue",
     "Forbidden",
@@ -83,6 +101,9 @@ __all__ = [
     "NotFound",
     "Outcome",
     "PayloadDecodeError",
+    "Query",
+    "RawBatch",
+    "Rebound",
     "Reconnect",
     "ResponseError",
     "Retention",
@@ -93,10 +114,17 @@ __all__ = [
     "StreamIdleTimeout",
     "Summary",
     "SyncClient",
+    "SyncCronEntryHandle",
+    "SyncCronHandle",
+    "SyncQuery",
     "SyncTake",
     "Take",
+    "TimeBased",
     "TransportError",
+    "Unique",
     "UnsupportedFormat",
+    "Where",
+    "WhileInFlight",
     "Worker",
     "ZizqError",
     "current_job",

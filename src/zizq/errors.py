@@ -9,7 +9,9 @@
     │   │   └─ BodyTooLarge        it is over the size limit
     │   ├─ Unprocessable         it is well formed and breaks a rule
     │   ├─ Missing               what it names is not there
+    │   ├─ Conflicting           what is there stands against it
     │   └─ Unavailable           the store cannot write just now
+    │       └─ Outdated            what the write was based on has changed meanwhile
     ├─ TransportError          no answer came (also a ConnectionError): worth a retry
     │   └─ StreamIdleTimeout     a take stream fell silent
     ├─ ResponseError           an answer came, and it says no
@@ -73,15 +75,31 @@ class BodyTooLarge(BadRequest):
 class Unprocessable(Refusal):
     """The request is well formed and breaks a rule."""
 
+    index: int | None = None
+    """Which job of a request it is about, where that has several."""
+
+    def at(self, index: int) -> Unprocessable:
+        """The same, about one job of a request."""
+        self.index = index
+        return self
+
 
 class Missing(Refusal):
     """What the request names is not there."""
+
+
+class Conflicting(Refusal):
+    """What is there stands against the request."""
 
 
 class Unavailable(Refusal):
     """The store cannot write just now; what was answered before is safe."""
 
     retryable = True
+
+
+class Outdated(Unavailable):
+    """What a write was based on has changed meanwhile, and nothing was written: read again."""
 
 
 # ── the client's view ────────────────────────────────────────────────────────────────────────────────

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
+from zizq.budget import Draw
 from zizq.errors import BadRequest
 from zizq.policy import Backoff, Retention
 
@@ -25,6 +26,20 @@ class Status(StrEnum):
 
 
 TERMINAL = frozenset({Status.COMPLETED, Status.DEAD})
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """How jobs that wait under one key are folded into one (protocol.md#6).
+
+    Args:
+        key: Under which it waits; the same for all queues.
+        when: A jq expression that says whether one more payload may be folded in.
+        fold: A jq expression that makes one payload of two.
+    """
+
+    key: str
+    when: str
+    fold: str
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -49,6 +64,15 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     retention: Retention | None = None
     purge_at: int | None = None
     completed_at: int | None = None
+    unique_key: str | None = None
+    unique_while: str | None = None
+    batch: Batch | None = None
+    budgets: tuple[Draw, ...] | None = None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether anything beside itself matters when it is enqueued: other jobs, or budgets."""
+        return self.unique_key is not None or self.batch is not None or self.budgets is not None
 
     def with_(self, **changes: object) -> JobRecord:
         """The same record with some fields changed."""

@@ -1,8 +1,8 @@
 """Replays every example of docs/protocol.md against a live server, byte for byte.
 
 An example is a request and, after an empty line, its response; a fenced block holds one or more. `<name>` stands for a
-text: the first response that has it fixes it, for the rest of its section. A comment `<!-- given: ... -->` before an
-example names what is there already. Each section has a server of its own.
+text: the first response that has it fixes it, for the rest of its section; "…" stands for anything. A comment
+`<!-- given: ... -->` before an example names what is there already. Each section has a server of its own.
 """
 
 import re
@@ -18,6 +18,12 @@ TEXT = (ROOT / "docs/protocol.md").read_text()
 HEADING = re.compile(r"^#{2,4} (.+)$", re.MULTILINE)
 PART = re.compile(r"^```http\n(?P<block>.*?)^```$|^<!-- given: (?P<given>.+?) -->$", re.MULTILINE | re.DOTALL)
 MAIL = {"type": "mail", "queue": "q", "payload": {"to": "a@b"}}
+
+DAILY = {"type": "report", "queue": "q", "payload": {"kind": "daily"}}
+CRON = {
+    "timezone": "Europe/London",
+    "entries": [{"name": "daily", "expression": "0 9 * * MON-FRI", "job": DAILY}],
+}
 
 
 def sections():
@@ -49,15 +55,20 @@ class Message:
 
 async def prepare(server, given, known):
     """Bring about what an example takes as given."""
+    if given == "a cron":
+        await server.put("/crons/reports", CRON)
+        return
     known["id"] = await server.enqueue(**MAIL)
     assert known["id"] == FIRST_ID
     if given == "ready":
         return
     stream = await server.take()
     await stream.job()
-    for _ in range({"in flight": 0, "failed twice": 2}[given]):
+    for _ in range({"in flight": 0, "failed twice": 2, "dead": 0}[given]):
         await server.fail(known["id"], error_type="E", retry_at=0)
         await stream.job()
+    if given == "dead":
+        await server.fail(known["id"], kill=True)
 
 
 def headers_of(message):
@@ -74,7 +85,7 @@ async def exchange(server, request):
 
 def learn(expected, actual, known):
     """Hold a body to the page, and note what its placeholders stand for."""
-    pattern = re.sub(rb"<([a-z]+)>", rb"(?P<\1>[^\"]+)", re.escape(expected))
+    pattern = re.sub(rb"<([a-z]+)>", rb"(?P<\1>[^\"]+)", re.escape(expected)).replace("…".encode(), b".*")
     match = re.fullmatch(pattern, actual)
     assert match, f"{actual!r} is not {expected!r}"
     known.update({name: value.decode() for name, value in match.groupdict().items()})
@@ -113,6 +124,7 @@ async def test_the_examples_of_a_section_are_true(heading):
 def test_each_call_has_a_section_with_an_example(operation):
     [text] = [text for heading, text in SECTIONS.items() if f"`{operation.method} {operation.path}`" in heading]
     first = re.escape(operation.path).replace(r"\{id\}", "<id>").replace(r"\{attempt\}", "[0-9]+")
+    first = re.sub(r"\\\{(group|entry|key)\\\}", "[a-z]+", first)
     assert re.search(rf"^(```http)?\n{operation.method} {first}(\?.*)?$", text, re.MULTILINE)
 
 

@@ -11,6 +11,9 @@ import click
 import pytest
 
 from docs.pages import OURS, PAGES, ROOT, Block, blocks, prose
+from zizq.cli.budgets import budgets
+from zizq.cli.cron import cron
+from zizq.cli.jobs import jobs
 from zizq.cli.main import cli
 from zizq.cli.work import work
 from zizq.server.settings import flag_of, options, variable_of
@@ -21,6 +24,11 @@ FOREIGN = {"--preload"}
 WORK = [parameter for parameter in work.params if isinstance(parameter, click.Option)]
 FLAGS = {flag_of(setting.name) for setting, option in options() if option.flag}
 FLAGS |= {flag for option in WORK for flag in option.opts}
+GROUPS = {
+    group: [one for found in group.commands.values() for one in found.params if isinstance(one, click.Option)]
+    for group in (jobs, cron, budgets)
+}
+FLAGS |= {flag for found in GROUPS.values() for option in found for flag in option.opts}
 VARIABLES = {variable_of(setting.name) for setting, _ in options()} | {str(option.envvar) for option in WORK}
 
 COMMANDS = [
@@ -61,6 +69,12 @@ def test_every_option_of_the_worker_is_explained() -> None:
         assert option.envvar is None or f"`{option.envvar}`" in rows
 
 
+@pytest.mark.parametrize(("group", "guides"), [(jobs, ["querying"]), (cron, ["cron", "querying"])])
+def test_every_option_of_a_group_is_explained(group: click.Group, guides: list[str]) -> None:
+    text = "".join((ROOT / "docs" / "guides" / f"{name}.md").read_text(encoding="utf-8") for name in guides)
+    assert {option.opts[0] for option in GROUPS[group] if f"`{option.opts[0]}`" not in text} == set()
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -73,9 +87,11 @@ def test_a_command_is_understood(command: str, tmp_path: Path, monkeypatch: pyte
         if word.endswith((".pem", ".key")):
             Path(word).touch()
     with click.Context(cli) as context:
-        found = cli.get_command(context, words[1])
+        found, words = cli.get_command(context, words[1]), words[1:]
+        while isinstance(found, click.Group) and len(words) > 1:
+            found, words = found.get_command(context, words[1]), words[1:]
         assert found is not None
-        found.make_context(words[1], words[2:])
+        found.make_context(words[0], words[1:])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)

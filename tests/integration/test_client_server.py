@@ -44,6 +44,10 @@ class InThreads:
 
         return call
 
+    async def job_errors(self, *args, **options):
+        for error in await asyncio.to_thread(lambda: list(self._client.job_errors(*args, **options))):
+            yield error
+
     @asynccontextmanager
     async def take(self, *args, **options):
         take = self._client.take(*args, **options)
@@ -152,19 +156,19 @@ def test_failures_are_kept_as_errors_of_the_job(against):
                 failed = await client.report_failure(taken.id, error, retry_in=0, kill=taken.attempts == 1)
                 if failed.status == Status.DEAD:
                     break
-        errors = await client.list_errors(job.id)
+        errors = [error async for error in client.job_errors(job.id)]
         assert [(error.attempt, error.message, error.error_type) for error in errors] == [
             (1, "boom", "ValueError"),
             (2, "killed", None),
         ]
-        assert [error.attempt for error in await client.list_errors(job.id, order="desc", limit=1)] == [2]
-        assert [error.attempt for error in await client.list_errors(job.id, after=1)] == [2]
+        assert [error.attempt async for error in client.job_errors(job.id, order="desc", limit=1)] == [2]
+        assert [error.attempt async for error in client.job_errors(job.id, after=1)] == [2]
         assert (await client.get_error(job.id, 1)).backtrace == "ValueError: boom\n"
         with pytest.raises(NotFound):
             await client.get_error(job.id, 3)
         await client.delete_job(job.id)
         with pytest.raises(NotFound):
-            await client.list_errors(job.id)
+            await anext(client.job_errors(job.id))
 
     against(scenario)
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from zizq.engine import admit
-from zizq.testing.conformance import Recorder
+from zizq.testing.bench import Recorder
 from zizq.testing.server import RunningServer, running_server
 
 HEARTBEAT_MS = 3_600_000  # no heartbeat helps in these tests

@@ -48,6 +48,28 @@ async def use_async(client: zizq.Client) -> None:
             assert_type(job, zizq.Job)
             await client.report_failure(job.id, ValueError("x"), retry_in=60)
     assert_type(await client.report_success_bulk(["x"]), list[str])
+    query = client.jobs(
+        queue="emails", status=[zizq.Status.DEAD, "ready"], type=[SendEmail, "legacy.type"], priority=(0, 100),
+        ready_at=(datetime.now(UTC), None), attempts=(1, None), payload_contains={"to": "a@b.c"}, filter=".to",
+    )  # fmt: skip
+    assert_type(query, zizq.Query)
+    assert_type(query.where(id={"x"}, payload=SendEmail("a@b.c")).order("desc").limit(5).page_size(10), zizq.Query)
+    async for job in query:
+        assert_type(job, zizq.Job)
+    async for page in query.pages():
+        assert_type(page, list[zizq.Job])
+    assert_type(await query.count(), int)
+    assert_type(await query.first(), zizq.Job | None)
+    assert_type(await query.exists(), bool)
+    assert_type(await query.update(all=True, queue="slow", ready_at=None, retry_limit=zizq.KEEP), int)
+    assert_type((await query.retry(), await query.delete()), tuple[int, int])
+    await query.update(queue=None)  # type: ignore[arg-type]
+    client.jobs(priority=[0, 100])  # type: ignore[arg-type]
+    client.jobs(queues="emails")  # type: ignore[call-arg]
+    assert_type(await client.patch_job("x", priority=1, backoff=None, retention=zizq.KEEP), zizq.Job)
+    assert_type(await client.retry_job("x"), zizq.Job)
+    async for error in client.job_errors("x", order="desc", limit=1):
+        assert_type(error, zizq.JobError)
     worker = zizq.Worker(client, router, concurrency=25, prefetch=30, queues=["emails"], middleware=[middleware])
     assert_type(await worker.run(zizq.on_signals()), zizq.Summary)
 
@@ -58,3 +80,10 @@ def use_sync(client: zizq.SyncClient) -> None:
         for job in stream:
             assert_type(job.attempts, int)
             client.report_success(job.id)
+    assert_type(client.jobs(status="dead"), zizq.SyncQuery)
+    for job in client.jobs(type=SendEmail).limit(5):
+        assert_type(job, zizq.Job)
+    assert_type([error.attempt for error in client.job_errors("x")], list[int])
+    where: zizq.Where = {"queue": "emails"}
+    changes: zizq.Changes = {"priority": 1}
+    assert_type(client.jobs(**where).update(**changes), int)

@@ -194,6 +194,14 @@ class Talk:
         """A POST of a value as JSON."""
         return await self.ask("POST", target, msgspec.json.encode(value), **headers)
 
+    async def patch(self, target: str, value: Any, **headers: str) -> Reply:
+        """A PATCH of a value as JSON."""
+        return await self.ask("PATCH", target, msgspec.json.encode(value), **headers)
+
+    async def put(self, target: str, value: Any, **headers: str) -> Reply:
+        """A PUT of a value as JSON."""
+        return await self.ask("PUT", target, msgspec.json.encode(value), **headers)
+
     async def enqueue(self, payload: Any = None, **fields: Any) -> str:
         """Enqueue a job; returns its id."""
         reply = await self.post("/jobs", {"type": "t", "queue": "q", "payload": payload} | fields)

@@ -177,7 +177,7 @@ async def test_an_empty_bulk_is_201(form):
     ("bad", "status", "start"),
     [
         ({"queue": ""}, 400, "jobs[1]: queue must not be empty"),
-        ({"unique_key": "k"}, 422, "jobs[1]: unique_key is not supported"),
+        ({"budgets": [{"key": "k"}]}, 422, "jobs[1]: budget 'k' does not exist"),
         ({"backoff": BACKOFF | {"exponent": 1e39}}, 400, "jobs[1]: backoff.exponent is out of range"),
         ({"priority": 65536}, 400, "invalid JSON: "),
     ],

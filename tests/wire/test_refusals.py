@@ -74,6 +74,7 @@ async def test_fields_that_are_not_known_are_passed_over_and_null_is_as_good_as_
     ("target", "text"),
     [
         ("/jobs/take?color=red", "unknown field `color`, expected `prefetch`, `queue`"),
+        ("/jobs/take?%FF=1", "unknown field `\ufffd`, expected `prefetch`, `queue`"),
         ("/jobs/take?queue=a&queue=b", "duplicate field `queue`"),
         ("/jobs/take?prefetch=-1", "prefetch '-1' is not a whole number of 0 or more"),
         ("/jobs/take?prefetch=", "prefetch '' is not a whole number of 0 or more"),
@@ -119,15 +120,21 @@ async def test_a_path_that_is_not_known_is_404_also_with_a_slash_too_many(target
         ("POST", "/health", "GET, HEAD"),
         ("DELETE", "/queues", "GET, HEAD"),
         ("GET", "/reset", "POST"),
-        ("PUT", "/jobs", "POST"),
-        ("HEAD", "/jobs", "POST"),
+        ("PUT", "/jobs", "DELETE, GET, HEAD, PATCH, POST"),
+        ("POST", "/openapi.json", "GET, HEAD"),
+        ("PATCH", "/jobs/count", "GET, HEAD"),
+        ("DELETE", "/jobs/count", "GET, HEAD"),
+        ("GET", "/jobs/retry", "POST"),
+        ("DELETE", "/jobs/retry", "POST"),
+        ("GET", "/jobs/x/retry", "POST"),
+        ("PATCH", "/jobs/success", "POST"),
         ("GET", "/jobs/bulk", "POST"),
         ("GET", "/jobs/success", "POST"),
         ("DELETE", "/jobs/bulk", "POST"),
         ("DELETE", "/jobs/take", "GET, HEAD"),
         ("POST", "/jobs/take", "GET, HEAD"),
         ("PATCH", "/jobs/take", "GET, HEAD"),
-        ("PUT", "/jobs/x", "DELETE, GET, HEAD"),
+        ("PUT", "/jobs/x", "DELETE, GET, HEAD, PATCH"),
         ("GET", "/jobs/x/success", "POST"),
         ("GET", "/jobs/x/failure", "POST"),
         ("POST", "/jobs/x/errors", "GET, HEAD"),
@@ -147,8 +154,8 @@ async def test_head_is_get_without_the_body(form):
         job_id, stream = await server.taken()
         await server.fail(job_id)
         stream.connection.hang_up()
-        for target in ("/health", "/version", "/queues", f"/jobs/{job_id}", f"/jobs/{job_id}/errors",
-                       f"/jobs/{job_id}/errors/1", "/jobs/x"):  # fmt: skip
+        for target in ("/health", "/version", "/openapi.json", "/queues", "/jobs", "/jobs/count", "/jobs/x",
+                       f"/jobs/{job_id}", f"/jobs/{job_id}/errors", f"/jobs/{job_id}/errors/1"):  # fmt: skip
             head, get = [await server.ask(method, target, accept=form) for method in ("HEAD", "GET")]
             head.headers.pop("date"), get.headers.pop("date")
             assert (head.status, head.headers, head.body) == (get.status, get.headers, b"")
@@ -214,21 +221,22 @@ async def test_any_other_name_is_taken(name):
         assert (await server.ask("GET", "/queues")).value == {"queues": [name]}
 
 
+BATCH = {"key": "k", "when": "true", "fold": "$new"}
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "text"),
     [
         ({"type": "", "queue": "", "unique_while": "x"}, 400, "type must not be empty"),
         ({"queue": "", "unique_while": "x"}, 400, "queue must not be empty"),
-        ({"unique_while": "x", "batch": {}}, 400, "unique_while requires unique_key"),
-        ({"unique_key": "k", "unique_while": "x", "batch": {}}, 400, "unique_key and batch cannot be combined"),
+        ({"unique_while": "x", "batch": BATCH}, 400, "unique_while requires unique_key"),
+        ({"unique_key": "k", "unique_while": "x", "batch": BATCH}, 400, "unique_key and batch cannot be combined"),
         (
-            {"unique_key": "k", "unique_while": "x", "budgets": [{}]},
+            {"unique_key": "k", "unique_while": "x", "budgets": [{"key": "k", "cost": 0}]},
             400,
             'invalid unique_while: "x" (expected "queued", "active", or "exists")',
         ),
-        ({"unique_key": "k"}, 422, "unique_key is not supported by this version of the server"),
-        ({"batch": {"key": "k"}}, 422, "batch is not supported by this version of the server"),
-        ({"budgets": [{"key": "k"}]}, 422, "budgets is not supported by this version of the server"),
+        ({"budgets": [{"key": "k", "cost": 0}]}, 422, "budget 'k' cost must be at least 1"),
     ],
 )
 async def test_the_first_rule_that_is_broken_is_named(fields, status, text):

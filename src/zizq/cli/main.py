@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import importlib
-import sys
+from typing import Any
 
 import click
 
+from zizq.cli.texts import printable
 from zizq.errors import ZizqError
 
 COMMANDS = {
     "serve": ("zizq.cli.serve", "Run the server."),
     "work": ("zizq.cli.work", "Run a worker."),
+    "jobs": ("zizq.cli.jobs", "List, count, show, patch, retry and delete jobs."),
+    "cron": ("zizq.cli.cron", "List, show, pause, resume and delete crons."),
+    "budgets": ("zizq.cli.budgets", "List, show, set and delete budgets."),
 }
 
 
 class Commands(click.Group):
     """A group whose commands are imported when they are named; `serve` runs when none is."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an error of ours becomes one line and exit status 1."""
+        try:
+            return super().invoke(ctx)
+        except ZizqError as error:
+            # Texts of a server or proxy may have several lines, and characters that a terminal obeys.
+            raise click.ClickException(printable(" ".join(str(error).split()))) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all commands."""
@@ -52,9 +64,5 @@ def cli(ctx: click.Context, root_dir: str | None) -> None:
 
 
 def main() -> None:
-    """Run the command line; an error of ours becomes one line and exit status 1."""
-    try:
-        cli(prog_name="zizq", auto_envvar_prefix=None)
-    except ZizqError as error:
-        sys.stderr.write(f"Error: {error}\n")
-        sys.exit(1)
+    """Run the command line."""
+    cli(prog_name="zizq", auto_envvar_prefix=None)

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import click
 
 from zizq import words
+from zizq.cli.options import names, seconds, server_options, tls_of
 from zizq.client.aio import Client
-from zizq.client.options import TLS
 from zizq.errors import ZizqError
 from zizq.worker.options import Summary
 from zizq.worker.running import run_loop
@@ -44,26 +44,9 @@ class Order:
     log_level: str
 
 
-def names(text: str) -> list[str]:
-    """The names in one option, with commas between."""
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def seconds(text: str) -> float:
-    """Seconds from a duration such as 30s or 1m; a bare number is seconds, as for `Worker`.
-
-    Raises:
-        click.BadParameter: When it is none.
-    """
-    try:
-        return float(text) if text.isdecimal() else words.parse_duration(text) / 1000
-    except ValueError as exc:
-        raise click.BadParameter(str(exc)) from exc
-
-
 @click.command()
 @click.argument("target", metavar="MODULE:HANDLER")
-@click.option("--url", envvar="ZIZQ_URL", show_envvar=True, help="The server. [default: http://127.0.0.1:7890]")
+@server_options
 @click.option(
     "-c",
     "--concurrency",
@@ -111,29 +94,6 @@ def seconds(text: str) -> float:
     default="30s",
     show_default=True,
     help="How long to wait for running handlers at the end.",
-)
-@click.option(
-    "--format",
-    "format_",
-    envvar="ZIZQ_FORMAT",
-    show_envvar=True,
-    type=click.Choice(["msgpack", "json"]),
-    default="msgpack",
-    show_default=True,
-    help="How to speak to the server.",
-)
-@click.option(
-    "--ca", envvar="ZIZQ_CA", show_envvar=True, type=click.Path(exists=True), help="PEM file of roots to trust as well."
-)
-@click.option(
-    "--client-cert", envvar="ZIZQ_CLIENT_CERT", show_envvar=True, type=click.Path(exists=True), help="PEM file to show."
-)
-@click.option(
-    "--client-key",
-    envvar="ZIZQ_CLIENT_KEY",
-    show_envvar=True,
-    type=click.Path(exists=True),
-    help="The key of that file.",
 )
 @click.option("--worker-id", envvar="ZIZQ_WORKER_ID", show_envvar=True, help="A name for logs, ours and the server's.")
 @click.option(
@@ -203,8 +163,7 @@ def _run(order: Order, signals: Callable[[], Signals], control: Connection | Non
     handler = load(order.target)
 
     async def main() -> tuple[Worker, Summary]:
-        files = (order.ca, order.client_cert, order.client_key)
-        tls = TLS(*files) if any(files) else None
+        tls = tls_of(order.ca, order.client_cert, order.client_key)
         async with Client(order.url, format=order.format, tls=tls) as client:
             worker = Worker(
                 client,

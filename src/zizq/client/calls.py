@@ -1,105 +1,46 @@
-"""Every API call once, without any I/O: what to send, and what the answer means.
-
-A call is a request and a parser. The clients send the one and feed the answer to the other; nothing here knows
-whether that is done by a coroutine or by a thread.
-"""
+"""Every API call once, without any I/O; those of budgets and crons are in `budget_calls` and `cron`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, Unpack
+from typing import Any, Unpack
 from urllib.parse import quote
 
 import msgspec
 
+from zizq.client.budget_calls import BudgetCalls
+from zizq.client.call import (
+    Call,
+    CallMaker,
+    Request,
+    Response,
+    TakeCall,
+    job_reader,
+    raise_refusal,
+    read_job,
+    read_nothing,
+    reading,
+)
+from zizq.client.changes import Changes, to_wire
+from zizq.client.conditions import Conditions
+from zizq.client.cron import CronCalls
 from zizq.client.enqueue import Enqueue, Options, later_ms
 from zizq.client.failure import describe
-from zizq.client.job import Job, JobError, JobReader
+from zizq.client.job import Job, JobError
 from zizq.client.kinds import request_for
 from zizq.client.options import Duration
+from zizq.client.paging import Order, Page, Walk
 from zizq.clock import Clock
-from zizq.errors import BadRequest, ConfigError, DecodeError, ResponseError
+from zizq.errors import ConfigError, DecodeError
 from zizq.wire import messages, operations
-from zizq.wire.codec import Body, Format, encode
-from zizq.wire.faults import error_for
+from zizq.wire.codec import Format
 from zizq.wire.framing import StreamFormat
-from zizq.wire.operations import Operation
 
-T = TypeVar("T")
-R = TypeVar("R")
 _MAX_PREFETCH = 2**32 - 1
-_MAX_ERROR_TEXT = 500  # characters of an answer that is not ours, such as a proxy's page
 
 
-class Request(NamedTuple):
-    """What to send; `path` starts with a slash and may have a query."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes | None = None
-
-
-class Response(NamedTuple):
-    """What came back; the content type is None where the server sent none."""
-
-    status: int
-    content_type: str | None
-    body: bytes
-
-
-class Call(msgspec.Struct, Generic[T], frozen=True):
-    """One API call.
-
-    Args:
-        request: What to send.
-        success: The statuses that mean it was done.
-        value: What the answer means, when it is a success.
-    """
-
-    request: Request
-    success: tuple[int, ...]
-    value: Callable[[Response], T]
-
-    def parse(self, answer: Response) -> T:
-        """The value in an answer.
-
-        Raises:
-            ResponseError: When the server says no; the subclass tells the status.
-            DecodeError: When the answer cannot be read.
-        """
-        if answer.status not in self.success:
-            raise_refusal(answer)
-        return self.value(answer)
-
-
-class TakeCall(NamedTuple):
-    """The request that opens a take stream, and the format of the frames that it asks for."""
-
-    request: Request
-    form: StreamFormat
-
-
-def raise_refusal(answer: Response) -> NoReturn:
-    """Raise what an answer without success means.
-
-    Raises:
-        ResponseError: Always; the subclass tells the status.
-    """
-    body: object = None
-    with suppress(BadRequest, DecodeError):
-        body = _anything.read(answer.body, _form(answer))
-    if isinstance(body, dict) and isinstance(body.get("error"), str):
-        text = body["error"]
-    else:
-        text = answer.body.decode("utf-8", "replace")[:_MAX_ERROR_TEXT].strip() or "the answer has no text"
-    error: type[ResponseError] = error_for(answer.status)
-    raise error(answer.status, text, body)
-
-
-class Calls:
+class Calls(CallMaker):
     """The API in one format.
 
     Args:
@@ -108,17 +49,17 @@ class Calls:
     """
 
     def __init__(self, form: Format, clock: Clock) -> None:
-        self._form = form
+        super().__init__(form)
         self._clock = clock
-        self._bare = {"accept": form.value}
-        self._with_body = {"accept": form.value, "content-type": form.value}
+        self.budgets = BudgetCalls(form)
+        self.crons = CronCalls(form)
 
     # ── enqueueing ───────────────────────────────────────────────────────────────────────────────────
 
     def enqueue(self, source: object, **options: Unpack[Options]) -> Call[Job]:
         """Enqueue one job: an instance of a kind, or a request."""
         body = request_for(source, **options).to_wire(self._form, self._clock.wall_ms())
-        return self._call(operations.ENQUEUE, _read_job, body=body)
+        return self._call(operations.ENQUEUE, read_job, body=body)
 
     def enqueue_raw(self, type: str, payload: Any, **options: Unpack[Options]) -> Call[Job]:
         """Enqueue one job by the name of its type."""
@@ -127,7 +68,7 @@ class Calls:
         except TypeError:
             # The same, with an error that says which option is wrong.
             request = Enqueue(type, payload).with_(**options)
-        return self._call(operations.ENQUEUE, _read_job, body=request.to_wire(self._form, self._clock.wall_ms()))
+        return self._call(operations.ENQUEUE, read_job, body=request.to_wire(self._form, self._clock.wall_ms()))
 
     def enqueue_bulk(self, sources: Iterable[object]) -> Call[list[Job]]:
         """Enqueue many jobs, all or none."""
@@ -139,22 +80,66 @@ class Calls:
 
     def get_job(self, job_id: str) -> Call[Job]:
         """Read a job with its payload."""
-        return self._call(operations.GET_JOB, _read_job, job_id)
+        return self._call(operations.GET_JOB, read_job, job_id)
 
     def delete_job(self, job_id: str) -> Call[None]:
         """Delete a job, whatever its status."""
-        return self._call(operations.DELETE_JOB, _read_nothing, job_id)
+        return self._call(operations.DELETE_JOB, read_nothing, job_id)
 
-    def list_errors(self, job_id: str, after: int | None, order: str, limit: int) -> Call[list[JobError]]:
-        """Read a page of the errors of a job."""
-        path = operations.LIST_ERRORS.at(_segment(job_id)) + f"?order={quote(order)}&limit={limit}"
-        if after is not None:
-            path += f"&from={after}"
-        return Call(Request("GET", path, self._bare), operations.LIST_ERRORS.success, _read_errors)
+    def patch_job(self, job_id: str, changes: Changes) -> Call[Job]:
+        """Change a job that is not finished.
+
+        Raises:
+            ConfigError: When an option is unknown, or has no such value.
+        """
+        return self._call(operations.PATCH_JOB, read_job, job_id, body=to_wire(changes))
+
+    def retry_job(self, job_id: str) -> Call[Job]:
+        """Bring a dead job back to ready."""
+        return self._call(operations.RETRY_JOB, read_job, job_id)
+
+    def walk_errors(
+        self, job_id: str, after: int | None, order: Order, limit: int | None
+    ) -> Walk[JobError, Call[Page[JobError]]]:
+        """Read the errors of a job, page by page."""
+
+        def ask(after: int | None, count: int) -> Call[Page[JobError]]:
+            query = _paging(after, order, count)
+            return self._call(operations.LIST_ERRORS, _read_error_page, job_id, query=query)
+
+        return Walk(ask, lambda error: error.attempt, order, limit, after=after)
 
     def get_error(self, job_id: str, attempt: int) -> Call[JobError]:
         """Read one error of a job."""
-        return self._call(operations.GET_ERROR, _reading(JobError), job_id, attempt)
+        return self._call(operations.GET_ERROR, reading(JobError), job_id, attempt)
+
+    # ── many jobs ────────────────────────────────────────────────────────────────────────────────────
+
+    def list_jobs(self, conditions: Conditions, after: str | None, order: Order, limit: int) -> Call[Page[Job]]:
+        """Read a page of the jobs that meet conditions."""
+        query = "&".join(filter(None, (_paging(after, order, limit), conditions.parameters())))
+        return self._call(operations.LIST_JOBS, _read_job_page, query=query)
+
+    def count_jobs(self, conditions: Conditions) -> Call[int]:
+        """Count the jobs that meet conditions."""
+        return self._call(
+            operations.COUNT_JOBS, lambda answer: _read_count(answer).count, query=conditions.parameters()
+        )
+
+    def patch_jobs(self, conditions: Conditions, body: dict[str, Any]) -> Call[int]:
+        """Change the jobs that meet conditions and are not finished; the value is how many."""
+        query = conditions.parameters()
+        return self._call(operations.PATCH_JOBS, lambda answer: _read_patched(answer).patched, query=query, body=body)
+
+    def retry_jobs(self, conditions: Conditions) -> Call[int]:
+        """Bring the dead jobs that meet conditions back to ready; the value is how many."""
+        query = conditions.parameters()
+        return self._call(operations.RETRY_JOBS, lambda answer: _read_retried(answer).retried, query=query)
+
+    def delete_jobs(self, conditions: Conditions) -> Call[int]:
+        """Delete the jobs that meet conditions; the value is how many."""
+        query = conditions.parameters()
+        return self._call(operations.DELETE_JOBS, lambda answer: _read_deleted(answer).deleted, query=query)
 
     # ── workers ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -181,7 +166,7 @@ class Calls:
 
     def report_success(self, job_id: str) -> Call[None]:
         """Say that a job succeeded."""
-        return self._call(operations.SUCCEED, _read_nothing, job_id)
+        return self._call(operations.SUCCEED, read_nothing, job_id)
 
     def report_success_bulk(self, ids: Sequence[str]) -> Call[list[str]]:
         """Say that many jobs succeeded; the value is the ids that were not in flight."""
@@ -205,7 +190,7 @@ class Calls:
         """
         at = later_ms(("retry_at", retry_at), ("retry_in", retry_in), self._clock.wall_ms())
         body = describe(error, error_type, backtrace, at, kill)
-        return self._call(operations.FAIL, _read_job, job_id, body=body)
+        return self._call(operations.FAIL, read_job, job_id, body=body)
 
     # ── the server ───────────────────────────────────────────────────────────────────────────────────
 
@@ -223,87 +208,55 @@ class Calls:
 
     def reset(self) -> Call[None]:
         """Delete everything on the server."""
-        return self._call(operations.RESET, _read_nothing)
-
-    def _call(
-        self, operation: Operation, value: Callable[[Response], R], *segments: str | int, body: object = None
-    ) -> Call[R]:
-        path = operation.at(*map(_segment, segments)) if segments else operation.path
-        if body is None:
-            return Call(Request(operation.method, path, self._bare), operation.success, value)
-        request = Request(operation.method, path, self._with_body, self._encode(body))
-        return Call(request, operation.success, value)
-
-    def _encode(self, body: object) -> bytes:
-        return encode(body, self._form)
+        return self._call(operations.RESET, read_nothing)
 
 
-def _segment(value: str | int) -> str | int:
-    # An empty segment, or one of dots, would make the path that of another call.
-    if value in ("", ".", ".."):
-        raise ConfigError(f"{value!r} is no id")
-    return value
+def _paging(after: str | int | None, order: Order, limit: int) -> str:
+    start = "" if after is None else f"from={quote(str(after), safe='')}&"
+    return f"{start}order={order}&limit={limit}"
 
 
 # ── answers ──────────────────────────────────────────────────────────────────────────────────────────
 
-_readers = {form: JobReader(form) for form in Format}
-_anything = Body[Any](object)
+
+class _Links(msgspec.Struct):
+    next: str | None = None
 
 
-_forms = {form.value: form for form in Format}
+class _JobPage(msgspec.Struct):
+    jobs: list[msgspec.Raw]
+    pages: _Links
 
 
-def _form(answer: Response) -> Format:
-    kind = answer.content_type or ""
-    form = _forms.get(kind)
-    if form is not None:
-        return form
-    # With parameters behind it, as a proxy may have put them there.
-    if kind.startswith(Format.MSGPACK.value):
-        return Format.MSGPACK
-    if kind.startswith(Format.JSON.value):
-        return Format.JSON
-    raise DecodeError(f"the answer is {kind or 'of no type'}, neither JSON nor MessagePack: is this a zizq server?")
-
-
-def _reading(shape: type[T]) -> Callable[[Response], T]:
-    body = Body(shape)
-
-    def read(answer: Response) -> T:
-        try:
-            return body.read(answer.body, _form(answer))
-        except BadRequest as error:
-            raise DecodeError(f"the answer cannot be read: {error}") from error
-
-    return read
-
-
-class _Errors(msgspec.Struct):
+class _ErrorPage(msgspec.Struct):
     errors: list[JobError]
+    pages: _Links
 
 
-_read_health = _reading(messages.Health)
-_read_version = _reading(messages.Version)
-_read_queues = _reading(messages.Queues)
-_read_missing = _reading(messages.NotFoundIds)
-_read_page = _reading(_Errors)
-
-
-def _read_job(answer: Response) -> Job:
-    return _readers[_form(answer)].one(answer.body)
+_read_health = reading(messages.Health)
+_read_version = reading(messages.Version)
+_read_queues = reading(messages.Queues)
+_read_missing = reading(messages.NotFoundIds)
+_read_count = reading(messages.Count)
+_read_patched = reading(messages.Patched)
+_read_retried = reading(messages.Retried)
+_read_deleted = reading(messages.Deleted)
+_read_jobs_of_page = reading(_JobPage)
+_read_errors_of_page = reading(_ErrorPage)
 
 
 def _read_jobs(answer: Response) -> list[Job]:
-    return _readers[_form(answer)].many(answer.body)
+    return job_reader(answer).many(answer.body)
 
 
-def _read_errors(answer: Response) -> list[JobError]:
-    return _read_page(answer).errors
+def _read_job_page(answer: Response) -> Page[Job]:
+    page = _read_jobs_of_page(answer)
+    return Page(job_reader(answer).each(page.jobs), page.pages.next is not None)
 
 
-def _read_nothing(answer: Response) -> None:
-    return None
+def _read_error_page(answer: Response) -> Page[JobError]:
+    page = _read_errors_of_page(answer)
+    return Page(page.errors, page.pages.next is not None)
 
 
 def _read_not_found(answer: Response) -> list[str]:

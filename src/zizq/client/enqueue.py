@@ -7,11 +7,15 @@ from typing import Any, TypedDict, Unpack
 
 import msgspec
 
+from zizq import job
+from zizq.client.batch import Batch, RawBatch
+from zizq.client.budgets import Draws, draws_of
+from zizq.client.keys import Scope, check_scope
 from zizq.client.options import Backoff, Duration, Retention, instant_ms, to_ms
-from zizq.errors import ConfigError, EncodeError
-from zizq.job import DEFAULT_PRIORITY
+from zizq.client.payload import encode_payload
+from zizq.errors import ConfigError
 from zizq.wire import messages
-from zizq.wire.codec import Format, encode
+from zizq.wire.codec import Format
 
 
 class Options(TypedDict, total=False):
@@ -25,7 +29,9 @@ class Options(TypedDict, total=False):
     backoff: Backoff | None
     retention: Retention | None
     unique_key: str | None
-    unique_while: str | None
+    unique_while: Scope | None
+    batch: Batch | RawBatch | None
+    budgets: Draws | None
 
 
 _OPTIONS = frozenset(Options.__annotations__)
@@ -45,7 +51,11 @@ class Enqueue(msgspec.Struct, frozen=True):
         backoff: How long it waits after a failure; None is the server's default.
         retention: How long it is kept when finished; None is the server's default.
         unique_key: While another job with this key is about, this one is a duplicate.
-        unique_while: Which stages of the other job count: `queued` (the default), `active` or `exists`.
+        unique_while: Until when it is one: `queued` (the default) is until the other is taken, `active` until it is
+            completed or dead, `exists` until it is deleted.
+        batch: How it is folded into a job that waits, or that into it; instead of `unique_key`.
+        budgets: What it draws from budgets each time it is taken: a key, a pair of key and cost, a `Draw`, or several
+            of these.
     """
 
     type: str
@@ -58,10 +68,14 @@ class Enqueue(msgspec.Struct, frozen=True):
     backoff: Backoff | None = None
     retention: Retention | None = None
     unique_key: str | None = None
-    unique_while: str | None = None
+    unique_while: Scope | None = None
+    batch: Batch | RawBatch | None = None
+    budgets: Draws | None = None
 
     def with_(self, **overrides: Unpack[Options]) -> Enqueue:
-        """The same request with some arguments changed; `delay` replaces `ready_at`, and the other way round.
+        """The same request with some arguments changed.
+
+        `delay` replaces `ready_at`, and the other way round; a `unique_key` of None clears `unique_while`.
 
         Raises:
             ConfigError: When an override is not in `Options`.
@@ -75,6 +89,8 @@ class Enqueue(msgspec.Struct, frozen=True):
             overrides.setdefault("ready_at", None)
         if overrides.get("ready_at") is not None:
             overrides.setdefault("delay", None)
+        if overrides.get("unique_key", "") is None:
+            overrides.setdefault("unique_while", None)
         return msgspec.structs.replace(self, **overrides)
 
     @property
@@ -90,33 +106,44 @@ class Enqueue(msgspec.Struct, frozen=True):
             now_ms: The wall clock, which `delay` counts from.
 
         Raises:
-            ConfigError: When `ready_at` is naive, or comes with `delay`.
+            ConfigError: When `ready_at` is naive, or comes with `delay`; when `unique_while` comes without
+                `unique_key`, or `unique_key` with `batch`; when one of the three has no such value; when `budgets`
+                names something else, or a budget twice.
             EncodeError: When the payload has no equivalent in JSON.
         """
+        if self.unique_key is not None or self.unique_while is not None or self.batch is not None:
+            self._check_company()
         return messages.Enqueue(
             type=self.type,
             queue=self.queue,
             payload=encode_payload(self.payload, form),
-            priority=DEFAULT_PRIORITY if self.priority is None else self.priority,
+            priority=job.DEFAULT_PRIORITY if self.priority is None else self.priority,
             ready_at=None if self.is_for_now else later_ms(("ready_at", self.ready_at), ("delay", self.delay), now_ms),
             retry_limit=self.retry_limit,
             backoff=self.backoff.to_wire() if self.backoff else None,
             retention=self.retention.to_wire() if self.retention else None,
             unique_key=self.unique_key,
             unique_while=self.unique_while,
+            batch=None if self.batch is None else _sent(self.batch, self.type, self.payload),
+            budgets=None if self.budgets is None else [draw.to_wire() for draw in draws_of(self.budgets)] or None,
         )
 
+    def _check_company(self) -> None:
+        """Hold what may keep it from becoming a job of its own to its rules."""
+        if self.unique_key is not None and not isinstance(self.unique_key, str):
+            raise ConfigError(f"unique_key={self.unique_key!r} is not text: give the key itself")
+        if self.unique_while is not None:
+            check_scope("unique_while", self.unique_while)
+            if self.unique_key is None:
+                raise ConfigError(f"unique_while={self.unique_while!r} needs a unique_key: give one, or neither")
+        if self.batch is not None and not isinstance(self.batch, Batch | RawBatch):
+            raise ConfigError(f"batch={self.batch!r} is no batch: give a zizq.Batch or zizq.RawBatch")
+        if self.unique_key is not None and self.batch is not None:
+            raise ConfigError(f"unique_key={self.unique_key!r} and batch exclude each other: set one of them to None")
 
-def encode_payload(payload: object, form: Format) -> msgspec.Raw:
-    """A payload in the given format, the same in both: a datetime is text in MessagePack too.
 
-    Raises:
-        EncodeError: When it has no equivalent in JSON.
-    """
-    try:
-        return msgspec.Raw(encode(msgspec.to_builtins(payload, str_keys=True), form))
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise EncodeError(f"the payload cannot be sent: {error}") from error
+def _sent(batch: Batch | RawBatch, type: str, payload: object) -> job.Batch:
+    return job.Batch(batch.key_for(type, payload), batch.when, batch.fold)
 
 
 def later_ms(at: tuple[str, datetime | None], after: tuple[str, Duration | None], now_ms: int) -> int | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from msgspec.structs import force_setattr
 
-from zizq import policy
-from zizq.client.options import Backoff, Retention
+from zizq import budget, policy
+from zizq.client.budgets import Draw
+from zizq.client.options import Backoff, Retention, instant_of, maybe_instant_of
 from zizq.errors import DecodeError
+from zizq.job import Batch
 from zizq.wire.codec import Format, read_payload
 
 _NO_RAW = msgspec.Raw()
@@ -33,6 +35,7 @@ class Job(
         "purge_at_ms": "purge_at",
         "backoff_sent": "backoff",
         "retention_sent": "retention",
+        "budgets_sent": "budgets",
         "frame": "python.frame",
         "format": "python.format",
     },
@@ -40,9 +43,10 @@ class Job(
     """A job, as the server sent it; two of them are the same job when their `id` is the same.
 
     `status` is text that compares equal to `zizq.job.Status`, and stays text where a newer server has a status
-    that this version does not know. `attempts` counts the failures so far. `duplicate` and `folded` say what
-    became of the enqueue that this job answers. `raw_payload` is the payload as it came, encoded in `format`, and
-    empty where the server left it out.
+    that this version does not know; so does `unique_while`. `attempts` counts the failures so far. `duplicate` and
+    `folded` say what became of the enqueue that this job answers: where one of them is true, this is the job that
+    was there before. `raw_payload` is the payload as it came, encoded in `format`, and empty where the server left
+    it out.
     """
 
     id: str
@@ -64,8 +68,8 @@ class Job(
     unique_while: str | None = None
     duplicate: bool = False
     folded: bool = False
-    batch: Mapping[str, Any] | None = None
-    budgets: list[dict[str, Any]] | None = None
+    batch: Batch | None = None
+    budgets_sent: tuple[budget.Draw, ...] | None = None
     # These two do not travel: `JobReader` sets them, so that a payload is decoded only when it is asked for.
     frame: bytes = b""
     format: Format = Format.MSGPACK
@@ -85,27 +89,27 @@ class Job(
     @property
     def ready_at(self) -> datetime:
         """When the job may run, or could first run."""
-        return _instant(self.ready_at_ms)
+        return instant_of(self.ready_at_ms)
 
     @property
     def dequeued_at(self) -> datetime | None:
         """When a worker last took it."""
-        return _maybe_instant(self.dequeued_at_ms)
+        return maybe_instant_of(self.dequeued_at_ms)
 
     @property
     def failed_at(self) -> datetime | None:
         """When it last failed."""
-        return _maybe_instant(self.failed_at_ms)
+        return maybe_instant_of(self.failed_at_ms)
 
     @property
     def completed_at(self) -> datetime | None:
         """When it succeeded."""
-        return _maybe_instant(self.completed_at_ms)
+        return maybe_instant_of(self.completed_at_ms)
 
     @property
     def purge_at(self) -> datetime | None:
         """When the server will forget it."""
-        return _maybe_instant(self.purge_at_ms)
+        return maybe_instant_of(self.purge_at_ms)
 
     @property
     def backoff(self) -> Backoff | None:
@@ -116,6 +120,11 @@ class Job(
     def retention(self) -> Retention | None:
         """Its own retention; None where the server's default rules."""
         return None if self.retention_sent is None else Retention.from_wire(self.retention_sent)
+
+    @property
+    def budgets(self) -> tuple[Draw, ...]:
+        """What it draws from budgets each time it is taken."""
+        return tuple(Draw(draw.key, draw.cost) for draw in self.budgets_sent or ())
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -165,6 +174,14 @@ class JobReader:
             frames = self._decode_many(body).jobs
         except _MALFORMED as error:
             raise DecodeError(f"the server sent jobs that cannot be read: {error}") from error
+        return self.each(frames)
+
+    def each(self, frames: Iterable[msgspec.Raw]) -> list[Job]:
+        """The jobs in the parts of a body.
+
+        Raises:
+            DecodeError: When one of them is no job.
+        """
         return [self.one(bytes(frame)) for frame in frames]
 
 
@@ -187,17 +204,9 @@ class JobError(
     @property
     def dequeued_at(self) -> datetime:
         """When the worker that failed had taken the job."""
-        return _instant(self.dequeued_at_ms)
+        return instant_of(self.dequeued_at_ms)
 
     @property
     def failed_at(self) -> datetime:
         """When it failed."""
-        return _instant(self.failed_at_ms)
-
-
-def _instant(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
-
-
-def _maybe_instant(ms: int | None) -> datetime | None:
-    return None if ms is None else _instant(ms)
+        return instant_of(self.failed_at_ms)

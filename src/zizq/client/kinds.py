@@ -14,8 +14,12 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, Unpack, cast
 
 import msgspec
 
-from zizq.client.enqueue import Enqueue, Options, encode_payload
+from zizq.client.batch import Batch, RawBatch
+from zizq.client.budgets import Draws, draws_of
+from zizq.client.enqueue import Enqueue, Options
+from zizq.client.keys import Unique
 from zizq.client.options import Backoff, Retention
+from zizq.client.payload import encode_payload
 from zizq.errors import ConfigError, DecodeError, EncodeError, PayloadDecodeError
 from zizq.wire.codec import Format, read_payload
 
@@ -30,16 +34,22 @@ class Kind(Generic[T]):
     Args:
         cls: The class.
         name: The type of its jobs.
+        unique: What makes its jobs unique, unless an enqueue gives a key itself; None is nothing.
         options: What its jobs say of themselves unless an enqueue overrides it.
 
     Raises:
-        ConfigError: When the class is nothing that can be a payload, or an option is unknown.
+        ConfigError: When the class is nothing that can be a payload, or an option is unknown, or `unique` comes with
+            `batch`, or `budgets` names something else.
     """
 
-    def __init__(self, cls: type[T], name: str, **options: Unpack[Options]) -> None:
+    def __init__(self, cls: type[T], name: str, unique: Unique | None = None, **options: Unpack[Options]) -> None:
         self.cls = cls
         self.name = name
-        self._template = Enqueue(name, None).with_(**options)
+        self._unique = unique
+        self._template = Enqueue(name, None, unique_while=unique.scope if unique else None).with_(**options)
+        if unique is not None and self._template.batch is not None:
+            raise ConfigError(f"{name!r} has both unique and batch, which exclude each other: give one")
+        draws_of(self._template.budgets)  # what is wrong with them is said where they were written
         self._to_plain, self._from_plain = _shape(cls)
 
     def __repr__(self) -> str:
@@ -54,10 +64,15 @@ class Kind(Generic[T]):
         """A request to enqueue an instance.
 
         Raises:
-            ConfigError: When an override is unknown.
+            ConfigError: When an override is unknown, or the function that makes the unique key returns no text.
             EncodeError: When the instance cannot be turned into plain values.
         """
-        return msgspec.structs.replace(self._template, payload=self._plain(instance)).with_(**overrides)
+        plain = self._plain(instance)
+        request = msgspec.structs.replace(self._template, payload=plain)
+        if self._unique is not None and "unique_key" not in overrides:
+            source = instance if callable(self._unique.key) else plain
+            overrides["unique_key"] = self._unique.key_for(self.name, source)
+        return request.with_(**overrides)
 
     def encode(self, instance: T, form: Format) -> msgspec.Raw:
         """An instance as a payload.
@@ -91,6 +106,9 @@ class JobKind:
 
     A subclass is a dataclass, or defines `to_payload` and the class method `from_payload`. Always give NAME:
     without it the class's own name is the type, and renaming the class strands the jobs that are queued.
+
+    A method `unique_key` that returns text makes its jobs unique by that key; another scope than `queued` is said
+    below the method, by `UNIQUE = Unique(unique_key, scope=...)`.
     """
 
     NAME: ClassVar[str]
@@ -99,6 +117,9 @@ class JobKind:
     RETRY_LIMIT: ClassVar[int | None] = None
     BACKOFF: ClassVar[Backoff | None] = None
     RETENTION: ClassVar[Retention | None] = None
+    UNIQUE: ClassVar[Unique | None] = None
+    BATCH: ClassVar[Batch | RawBatch | None] = None
+    BUDGETS: ClassVar[Draws | None] = None
 
     def with_(self, **overrides: Unpack[Options]) -> Enqueue:
         """A request to enqueue this with some options overridden.
@@ -109,7 +130,7 @@ class JobKind:
         return request_for(self, **overrides)
 
 
-def job_kind(
+def job_kind(  # noqa: PLR0913 - a kind has as many arguments as its jobs have options
     name: str | None = None,
     *,
     queue: str = "default",
@@ -117,6 +138,9 @@ def job_kind(
     retry_limit: int | None = None,
     backoff: Backoff | None = None,
     retention: Retention | None = None,
+    unique: Unique | None = None,
+    batch: Batch | RawBatch | None = None,
+    budgets: Draws | None = None,
 ) -> Callable[[C], C]:
     """Make a kind of a dataclass, `msgspec.Struct`, pydantic model or attrs class.
 
@@ -129,15 +153,20 @@ def job_kind(
         retry_limit: How many failures are retried; None is the server's default.
         backoff: How long they wait after a failure; None is the server's default.
         retention: How long they are kept when finished; None is the server's default.
+        unique: What makes them unique; None is nothing.
+        batch: How those that wait are folded into one, instead of `unique`; None is not at all.
+        budgets: What they draw from budgets: a key, a pair of key and cost, a `Draw`, or several; None is nothing.
 
     Raises:
-        ConfigError: When the class is nothing that can be a payload.
+        ConfigError: When the class is nothing that can be a payload, or `unique` comes with `batch`, or `budgets` names
+            something else.
     """
 
     def decorate(cls: C) -> C:
         kind: Kind[Any] = Kind(
-            cls, name or cls.__name__,
-            queue=queue, priority=priority, retry_limit=retry_limit, backoff=backoff, retention=retention,
+            cls, name or cls.__name__, unique,
+            queue=queue, priority=priority, retry_limit=retry_limit, backoff=backoff, retention=retention, batch=batch,
+            budgets=budgets,
         )  # fmt: skip
         setattr(cls, _ATTRIBUTE, kind)
         if not hasattr(cls, "with_"):
@@ -176,14 +205,38 @@ def request_for(source: object, **overrides: Unpack[Options]) -> Enqueue:
     return kind_of(source).request(source, **overrides)
 
 
+def payload_of(source: object, form: Format) -> msgspec.Raw:
+    """A payload in a format: an instance of a kind as it travels, or any other value that can.
+
+    Raises:
+        EncodeError: When it cannot travel.
+    """
+    if isinstance(source, JobKind) or _ATTRIBUTE in type(source).__dict__:
+        return kind_of(source).encode(source, form)
+    return encode_payload(source, form)
+
+
 def _derive(cls: type[T]) -> Kind[T]:
     if not issubclass(cls, JobKind):
         raise ConfigError(f"{cls.__qualname__} is no kind: decorate it with @zizq.job_kind, or use enqueue_raw")
     return Kind(
-        cls, getattr(cls, "NAME", cls.__name__),
+        cls, getattr(cls, "NAME", cls.__name__), _unique_of(cls),
         queue=cls.QUEUE, priority=cls.PRIORITY, retry_limit=cls.RETRY_LIMIT,
-        backoff=cls.BACKOFF, retention=cls.RETENTION,
+        backoff=cls.BACKOFF, retention=cls.RETENTION, batch=cls.BATCH, budgets=cls.BUDGETS,
     )  # fmt: skip
+
+
+def _unique_of(cls: type[JobKind]) -> Unique | None:
+    """What UNIQUE says, or the method `unique_key`."""
+    method = getattr(cls, "unique_key", None)
+    if not callable(method):
+        return cls.UNIQUE
+    if cls.UNIQUE is not None and cls.UNIQUE.key is not method:
+        raise ConfigError(
+            f"{cls.__qualname__} has both UNIQUE and a method unique_key: below the method, write "
+            f"UNIQUE = zizq.Unique(unique_key, ...)"
+        )
+    return cls.UNIQUE or Unique(method)
 
 
 # ── how instances travel ─────────────────────────────────────────────────────────────────────────────
@@ -229,7 +282,8 @@ def _field_names(cls: type) -> frozenset[str] | None:
 
 
 def _to_plain(instance: object) -> object:
-    return msgspec.to_builtins(instance, str_keys=True)
+    # Sets are sorted, so that equal instances have equal keys.
+    return msgspec.to_builtins(instance, str_keys=True, order="deterministic")
 
 
 def _checked(plain: Any, cls: type[T], names: frozenset[str]) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from zizq import policy
@@ -56,6 +56,16 @@ def instant_ms(name: str, value: datetime) -> int:
     if ms < 0:
         raise ConfigError(f"{name}={value!r} is before 1970")
     return ms
+
+
+def instant_of(ms: int) -> datetime:
+    """An instant in Unix milliseconds as an aware datetime, in UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def maybe_instant_of(ms: int | None) -> datetime | None:
+    """The same of an instant that may not be there."""
+    return None if ms is None else instant_of(ms)
 
 
 def _from_ms(ms: int | None) -> timedelta | None:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, TypeVar, Unpack
 
-from zizq.client.calls import Call, Calls
+from zizq.client.budgets import EVERY, Budget, Drawn, Draws, Every, Policy
+from zizq.client.call import Call
+from zizq.client.calls import Calls
+from zizq.client.changes import KEEP, Changes, Keep
+from zizq.client.conditions import Conditions, Where
+from zizq.client.cron import CronDefinition
+from zizq.client.cron_handles import SyncCronHandle
 from zizq.client.enqueue import Options
 from zizq.client.job import Job, JobError
 from zizq.client.options import TLS, Duration
+from zizq.client.paging import Order
+from zizq.client.query import Plan, SyncQuery
 from zizq.client.settings import check_format, check_settings
+from zizq.client.steps import run
 from zizq.client.take import SyncTake
 from zizq.client.transport import SyncReqwestTransport, SyncTransport
 from zizq.clock import Clock, SystemClock
@@ -101,7 +111,7 @@ class SyncClient:
             type: The name that a worker routes by.
             payload: Whatever JSON can say, None included.
             **options: See `Enqueue`: `queue`, `priority`, `ready_at` or `delay`, `retry_limit`, `backoff`, `retention`,
-                `unique_key`, `unique_while`.
+                `unique_key`, `unique_while`, `batch`, `budgets`.
 
         Raises:
             ConfigError: When an option is unknown or wrong.
@@ -143,21 +153,53 @@ class SyncClient:
         """
         self._send(self._calls.delete_job(id))
 
-    def list_errors(
-        self, job_id: str, *, after: int | None = None, order: Literal["asc", "desc"] = "asc", limit: int = 50
-    ) -> list[JobError]:
-        """Read the errors of a job, one page at a time.
+    def patch_job(self, id: str, **changes: Unpack[Changes]) -> Job:
+        """Change a job that is not finished.
 
         Args:
-            job_id: The job.
-            after: The attempt that the page before ended with; None starts at the beginning.
-            order: `asc` is oldest first.
-            limit: The length of the page, 1 to 2000.
+            id: The job.
+            **changes: See `Changes`: `queue`, `priority`, `ready_at`, `retry_limit`, `backoff`, `retention`. None
+                clears, and what is left out or `KEEP` stays as it is.
+
+        Returns:
+            The job as it is now, without its payload.
 
         Raises:
-            NotFound: When there is no such job.
+            NotFound: When there is none.
+            ConfigError: When a change is unknown or wrong.
+            InvalidRequest: When a value is out of bounds, or the job is completed or dead.
         """
-        return self._send(self._calls.list_errors(job_id, after, order, limit))
+        return self._send(self._calls.patch_job(id, changes))
+
+    def retry_job(self, id: str) -> Job:
+        """Bring a dead job back to ready, with its attempts and errors forgotten; servers but ours may not have it.
+
+        Returns:
+            The job as it is now, without its payload.
+
+        Raises:
+            NotFound: When there is none.
+            InvalidRequest: When it is not dead.
+        """
+        return self._send(self._calls.retry_job(id))
+
+    def job_errors(
+        self, id: str, *, after: int | None = None, order: Order = "asc", limit: int | None = None
+    ) -> Iterator[JobError]:
+        """Iterate over the errors of a job, which are read page by page: `for error in client.job_errors(id)`.
+
+        Args:
+            id: The job.
+            after: Begin beyond this attempt, in the given order; None is the beginning.
+            order: `asc` is oldest first.
+            limit: How many at most; None is all.
+
+        Raises:
+            NotFound: When there is no such job; the first error that is asked for says so.
+        """
+        walk = self._calls.walk_errors(id, after, order, limit)
+        while (call := walk.next_call()) is not None:
+            yield from walk.feed(self._send(call))
 
     def get_error(self, job_id: str, attempt: int) -> JobError:
         """Read one error of a job; attempt 1 is its first.
@@ -166,6 +208,19 @@ class SyncClient:
             NotFound: When there is no such job, or no such attempt.
         """
         return self._send(self._calls.get_error(job_id, attempt))
+
+    def jobs(self, **where: Unpack[Where]) -> SyncQuery:
+        """Query the jobs that meet conditions, to read, count, update, retry or delete them; nothing is sent yet.
+
+        Args:
+            **where: See `Where`: `id`, `status`, `queue`, `type`, `priority`, `ready_at`, `attempts`, `budgets`,
+                `payload`, `payload_contains`, `filter`. All of them must hold; none given is every job.
+
+        Raises:
+            ConfigError: When a condition is unknown, or a value is none.
+            EncodeError: When a payload cannot travel.
+        """
+        return SyncQuery(self._send, self._calls, Plan(Conditions().with_(**where)))
 
     def take(self, queues: str | Collection[str] = (), prefetch: int = 1, worker_id: str | None = None) -> SyncTake:
         """Take jobs as they become ready; use it as `with client.take() as jobs: for job in jobs:`.
@@ -235,6 +290,157 @@ class SyncClient:
             id, error, error_type=error_type, backtrace=backtrace, retry_at=retry_at, retry_in=retry_in, kill=kill
         )
         return self._send(call)
+
+    # ── crons ────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def define_cron(
+        self, name: str, *, timezone: str | None = None, paused: bool | None = None
+    ) -> Iterator[CronDefinition]:
+        """Define a whole cron group: `with client.define_cron("nightly") as cron: cron.entry(...)`.
+
+        One request at the end of the block makes the group what the block says, whether or not it was there: entries
+        that it does not add are gone, and those that have not changed keep their next time. A block that raises sends
+        nothing. So each of several programs may do it when it starts.
+
+        Args:
+            name: The name of the group.
+            timezone: The zone of entries that name none, as an IANA name; None is that of the server.
+            paused: Whether the group is paused; None leaves it as it is, and a new one not paused.
+
+        Raises:
+            ConfigError: When an argument has no such value.
+            InvalidRequest: When the server finds an expression, a zone or a job wrong; nothing has changed.
+        """
+        definition = CronDefinition(self._calls.crons, name, timezone, paused)
+        yield definition
+        self._send(definition.call())
+
+    def cron(self, name: str) -> SyncCronHandle:
+        """A handle of a cron group, to read, pause, resume or delete it, and to reach its entries; nothing is sent."""
+        return SyncCronHandle(self._send, self._calls.crons, name)
+
+    def crons(self) -> list[str]:
+        """Ask for the names of all cron groups, sorted."""
+        return self._send(self._calls.crons.list_groups())
+
+    # ── budgets ──────────────────────────────────────────────────────────────────────────────────────
+
+    def define_budget(self, key: str, policy: Policy, *, replace: bool = False) -> Budget:
+        """See to it that there is a budget; one that is there already and is the same is left as it is.
+
+        Args:
+            key: The name that jobs draw on it by.
+            policy: What it lets through: a `TimeBased` or a `WhileInFlight`.
+            replace: Whether it takes the place of one that is there and is another.
+
+        Raises:
+            Conflict: When there is another, and `replace` is not said.
+            ConfigError: When `policy` is none.
+            InvalidRequest: When the key is malformed, there are too many budgets, or unfinished jobs draw more than
+                it would hold.
+        """
+        return run(self._send, self._calls.budgets.define(key, policy, replace))
+
+    def budgets(self) -> list[Budget]:
+        """Read all budgets, sorted by their keys."""
+        return self._send(self._calls.budgets.list_budgets())
+
+    def budget(self, key: str) -> Budget:
+        """Read a budget.
+
+        Raises:
+            NotFound: When there is none.
+        """
+        return self._send(self._calls.budgets.get(key))
+
+    def update_budget(
+        self,
+        key: str,
+        *,
+        allocation: int | Keep = KEEP,
+        per: Duration | Keep = KEEP,
+        burst: int | Keep | None = KEEP,
+    ) -> Budget:
+        """Change a budget at once, also for jobs that wait for it; what is left out or `KEEP` stays as it is.
+
+        Args:
+            key: The budget.
+            allocation: How many tokens it has, or gets back in a period.
+            per: The period of a `TimeBased`, as a timedelta or in seconds.
+            burst: The most tokens of a `TimeBased`; None is as many as are allocated.
+
+        Raises:
+            NotFound: When there is none.
+            ConfigError: When a value is wrong.
+            InvalidRequest: When it does not fit the strategy, or unfinished jobs draw more than it would hold.
+        """
+        return self._send(self._calls.budgets.update(key, allocation, per, burst))
+
+    def delete_budget(self, key: str) -> None:
+        """Delete a budget.
+
+        Raises:
+            NotFound: When there is none.
+            Conflict: When unfinished jobs or cron entries draw on it.
+        """
+        self._send(self._calls.budgets.delete(key))
+
+    def bind(self, id: str, budget: Drawn, *, replace: bool = False) -> Job:
+        """Let a job that is scheduled or ready draw on a budget as well.
+
+        Args:
+            id: The job.
+            budget: The budget's key, a pair of key and cost, or a `Draw`.
+            replace: Whether it takes the place of what the job draws on this budget already.
+
+        Returns:
+            The job as it is now, without its payload.
+
+        Raises:
+            NotFound: When there is no such job.
+            Conflict: When it draws on the budget already, and `replace` is not said.
+            ConfigError: When `budget` is no budget.
+            InvalidRequest: When the job is in flight or finished, there is no such budget, or it holds less than the
+                cost.
+        """
+        return self._send(self._calls.budgets.bind(id, budget, replace))
+
+    def rebind(self, id: str, budgets: Draws) -> Job:
+        """Let a job that is scheduled or ready draw on these budgets, and on no others.
+
+        Args:
+            id: The job.
+            budgets: One budget or several, each a key, a pair of key and cost, or a `Draw`.
+
+        Returns:
+            The job as it is now, without its payload.
+
+        Raises:
+            NotFound: When there is no such job.
+            ConfigError: When one is no budget, or is named twice.
+            InvalidRequest: As for `bind`.
+        """
+        return self._send(self._calls.budgets.rebind(id, budgets))
+
+    def unbind(self, id: str, key: str | Every = EVERY) -> Job:
+        """Let a job that is scheduled or ready draw no more on a budget, or on any.
+
+        Args:
+            id: The job.
+            key: The budget, on which it need not draw; left out, all that it draws on.
+
+        Returns:
+            The job as it is now, without its payload.
+
+        Raises:
+            NotFound: When there is no such job.
+            ConfigError: When `key` is no key.
+            InvalidRequest: When the job is in flight or finished.
+        """
+        return self._send(self._calls.budgets.unbind(id, key))
+
+    # ── the server ───────────────────────────────────────────────────────────────────────────────────
 
     def health(self) -> str:
         """Ask whether the server serves; `ok` when it does."""

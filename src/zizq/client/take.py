@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 
-from zizq.client.calls import Response, TakeCall, raise_refusal
+from zizq.client.call import Response, TakeCall, raise_refusal
 from zizq.client.job import Job, JobReader
 from zizq.client.transport import Stream, SyncStream, SyncTransport, Transport
 from zizq.errors import DecodeError, ZizqError

@@ -26,7 +26,7 @@ from pyreqwest.request import StreamRequest, SyncStreamRequest
 from pyreqwest.response import Response as ForeignResponse
 from pyreqwest.response import SyncResponse as SyncForeignResponse
 
-from zizq.client.calls import Request, Response
+from zizq.client.call import Request, Response
 from zizq.client.settings import Settings
 from zizq.errors import ConfigError, StreamIdleTimeout, TransportError, ZizqError
 

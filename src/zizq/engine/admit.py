@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
 
-from zizq.errors import BadRequest, Unprocessable
-from zizq.job import DEFAULT_PRIORITY, JobRecord, Status, check_name
+from zizq.budget import Draw
+from zizq.engine.unique import Scope
+from zizq.errors import BadRequest
+from zizq.job import DEFAULT_PRIORITY, Batch, JobRecord, Status, check_name
 from zizq.policy import Backoff, Retention, shortest_f32
-
-_SCOPES = ("queued", "active", "exists")
 
 
 def new_job(  # noqa: PLR0913 - a job has this many fields
@@ -27,6 +26,10 @@ def new_job(  # noqa: PLR0913 - a job has this many fields
     retry_limit: int | None = None,
     backoff: Backoff | None = None,
     retention: Retention | None = None,
+    unique_key: str | None = None,
+    unique_while: str | None = None,
+    batch: Batch | None = None,
+    budgets: tuple[Draw, ...] | None = None,
 ) -> JobRecord:
     """A job as it is stored: ready, or scheduled when its time is still to come.
 
@@ -43,6 +46,10 @@ def new_job(  # noqa: PLR0913 - a job has this many fields
         retry_limit: Retries after the first run; None leaves it to the server at failure time.
         backoff: Its own backoff; None leaves it to the server at failure time.
         retention: Its own retention; None leaves it to the server when it ends.
+        unique_key: What no other job may have while it does.
+        unique_while: For how long it does; None is `queued`.
+        batch: How it waits to be folded with others.
+        budgets: What it draws each time it is taken, as `budgets.check_draws` said.
     """
     return JobRecord(
         id=job_id,
@@ -56,6 +63,10 @@ def new_job(  # noqa: PLR0913 - a job has this many fields
         retry_limit=retry_limit,
         backoff=backoff,
         retention=retention,
+        unique_key=unique_key,
+        unique_while=None if unique_key is None else unique_while or Scope.QUEUED.value,
+        batch=batch,
+        budgets=budgets or None,
     )
 
 
@@ -72,27 +83,21 @@ def check(type: str, queue: str) -> None:
 def check_options(
     unique_key: str | None,
     unique_while: str | None,
-    batch: Mapping[str, object] | None,
-    budgets: Sequence[object] | None,
+    batch: object | None,
 ) -> None:
     """Hold what a job asks for beside its names to its rules.
 
     Raises:
         BadRequest: When options contradict each other.
-        Unprocessable: When one is given that this version does not offer: a job that asks for it must not run
-            without it.
     """
     if unique_while is not None and unique_key is None:
         raise BadRequest("unique_while requires unique_key")
     if unique_key is not None and batch is not None:
         raise BadRequest("unique_key and batch cannot be combined")
-    if unique_while is not None and unique_while not in _SCOPES:
+    if unique_while is not None and unique_while not in set(Scope):
         raise BadRequest(
             f'invalid unique_while: "{unique_while}" (expected "queued", "active", or "exists")',
         )
-    for name, given in (("unique_key", unique_key is not None), ("batch", batch is not None), ("budgets", budgets)):
-        if given:
-            raise Unprocessable(f"{name} is not supported by this version of the server")
 
 
 @lru_cache(maxsize=4096)

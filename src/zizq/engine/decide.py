@@ -95,6 +95,10 @@ def on_take(job: JobRecord, now: int) -> JobRecord:
         dequeued_at=now,
         failed_at=job.failed_at,
         retention=job.retention,
+        unique_key=job.unique_key,
+        unique_while=job.unique_while,
+        batch=job.batch,
+        budgets=job.budgets,
     )
 
 

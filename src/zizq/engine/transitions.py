@@ -21,6 +21,8 @@ class Cause(StrEnum):
     SUCCEED = "succeed"
     FAIL = "fail"
     RELEASE = "release"
+    PATCH = "patch"
+    RETRY = "retry"
     DELETE = "delete"
     REAP = "reap"
 
@@ -39,6 +41,11 @@ TABLE: dict[tuple[Place, Cause], tuple[Place, ...]] = {
     (_I, Cause.FAIL): (_S, _D, None),
     # The connection that held it ended, or the server restarted. No attempt is counted.
     (_I, Cause.RELEASE): (_R,),
+    # Its time was moved: into the future, or to now.
+    (_S, Cause.PATCH): (_S, _R),
+    (_R, Cause.PATCH): (_R, _S),
+    (_I, Cause.PATCH): (_I,),
+    (_D, Cause.RETRY): (_R,),
     (_S, Cause.DELETE): (None,),
     (_R, Cause.DELETE): (None,),
     (_I, Cause.DELETE): (None,),

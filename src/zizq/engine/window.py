@@ -18,12 +18,14 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from heapq import heapify, heappop, heapreplace
 
+from zizq.engine.purse import Key, Purse, lane_of, parts
 from zizq.job import JobRecord
 
-Key = tuple[int, str]
+Pays = Callable[[str, JobRecord], bool]
+"""Whether the first job of a lane has paid what it draws from budgets."""
 FIRST: Key = (-1, "")
 """A key before that of every job."""
 
@@ -62,6 +64,10 @@ class Window:
         priority = self._priorities[0]
         return (priority, self._lanes[priority][0].id)
 
+    def first(self) -> JobRecord:
+        """The first job; the window must not be empty."""
+        return self._lanes[self._priorities[0]][0]
+
     def pop(self) -> JobRecord:
         """Take out the first job; the window must not be empty."""
         job = self._lanes[self._priorities[0]].popleft()
@@ -72,6 +78,8 @@ class Window:
     def insert(self, jobs: Iterable[JobRecord], limit: int) -> None:
         """Put in ready jobs, in any order, but for those from the edge on; keep at most `limit`."""
         edge = self.edge
+        if self._gone:
+            self._sweep(jobs := list(jobs))
         astray: set[int] = set()
         for job in jobs:
             if edge is not None and (job.priority, job.id) >= edge:
@@ -99,6 +107,19 @@ class Window:
         self._gone.add(job_id)
         self.count -= 1
         self._tidy()
+
+    def _sweep(self, coming: Iterable[JobRecord]) -> None:
+        """Drop all that was discarded, where one of it comes back: it must not be taken for gone."""
+        if all(job.id not in self._gone for job in coming):
+            return
+        for priority in list(self._lanes):
+            left = deque(job for job in self._lanes[priority] if job.id not in self._gone)
+            if left:
+                self._lanes[priority] = left
+            else:
+                del self._lanes[priority]
+                self._priorities.remove(priority)
+        self._gone.clear()
 
     def trim(self, limit: int) -> None:
         """Leave the last jobs to the store until `limit` are held."""
@@ -136,63 +157,101 @@ class ReadySet:
         self._total = total
         self._most = limit
         self._windows: dict[str, Window] = {}
+        self._budgeted: dict[str, set[str]] = {}
+        self.purse = Purse()
+        """The budgets that jobs draw on."""
 
     @property
     def _limit(self) -> int:
         return max(LEAST, min(self._most, self._total // max(1, len(self._windows))))
 
-    def open(self, queue: str) -> None:
-        """Say that the store holds ready jobs of a queue which were never given to `insert`."""
-        self._windows.setdefault(queue, Window(FIRST))
+    def open(self, name: str) -> None:
+        """Say that the store holds ready jobs of a lane which were never given to `insert`, or that were forgotten."""
+        self._add(name, Window(FIRST))
+
+    def _add(self, name: str, window: Window) -> Window:
+        self._windows[name] = window
+        queue, keys = parts(name)
+        if keys:
+            self._budgeted.setdefault(queue, set()).add(name)
+        return window
 
     def insert(self, jobs: Iterable[JobRecord]) -> set[str]:
         """Put in jobs that became ready; returns their queues."""
-        by_queue: dict[str, list[JobRecord]] = {}
+        lanes: dict[str, list[JobRecord]] = {}
         for job in jobs:
-            by_queue.setdefault(job.queue, []).append(job)
-        for queue, some in by_queue.items():
-            window = self._windows.get(queue)
+            lanes.setdefault(job.queue if job.budgets is None else lane_of(job), []).append(job)
+        for name, some in lanes.items():
+            window = self._windows.get(name)
             if window is None:
-                window = self._windows[queue] = Window()
+                window = self._add(name, Window())
             window.insert(some, self._limit)
-        return set(by_queue)
+            if some[0].budgets is not None:
+                self.purse.unpark(name)
+        return {parts(name)[0] for name in lanes} if self._budgeted else set(lanes)
 
     def discard(self, job: JobRecord) -> None:
         """Forget a job that is no longer ready."""
-        window = self._windows.get(job.queue)
+        name = lane_of(job)
+        window = self._windows.get(name)
         if window is not None:
             window.discard(job.id, job.priority)
-            self._close(job.queue, window)
+            self._close(name, window)
+            self.purse.unpark(name)
 
-    def take(self, queues: Collection[str], limit: int) -> list[JobRecord]:
-        """Take out up to `limit` jobs in order of (priority, id); fewer where a blind queue stops it.
+    def take(self, queues: Collection[str], limit: int, now: int) -> list[JobRecord]:
+        """Take out up to `limit` jobs in order of (priority, id); fewer where a blind lane stops it.
+
+        Jobs that draw on budgets have paid when they are returned.
 
         Args:
             queues: The queues to take from; empty for all.
             limit: How many at most.
+            now: The wall clock.
         """
         windows = self._windows
-        names = [name for name in queues if name in windows] if queues else list(windows)
+        names = self._names(queues)
         heads = []
         for name in names:
             window = windows[name]
             if window.blind:
                 return []
             heads.append((window.head(), name))
-        jobs = self._merge(heads, limit)
+
+        def sees(name: str) -> bool:
+            return not queues or parts(name)[0] in queues
+
+        def pays(name: str, job: JobRecord) -> bool:
+            return job.budgets is None or self.purse.pay(name, job, now, sees)
+
+        jobs = self._merge(heads, limit, pays if self._budgeted else None)
         for name in names:
             self._close(name, windows[name])
         return jobs
 
-    def _merge(self, heads: list[tuple[Key, str]], limit: int) -> list[JobRecord]:
+    def _names(self, queues: Collection[str]) -> list[str]:
+        """The lanes of the queues (empty: all), but for those that wait for budgets."""
+        windows = self._windows
+        names = [name for name in queues if name in windows] if queues else list(windows)
+        if not self._budgeted:
+            return names
+        if queues:
+            names += [name for queue in queues for name in self._budgeted.get(queue, ())]
+        return [name for name in names if not self.purse.is_parked(name)]
+
+    def _merge(self, heads: list[tuple[Key, str]], limit: int, pays: Pays | None) -> list[JobRecord]:
+        """Take out the first jobs of lanes, but for lanes whose first job cannot pay."""
         jobs: list[JobRecord] = []
         heapify(heads)
         while heads and len(jobs) < limit:
             name = heads[0][1]
             window = self._windows[name]
-            if len(heads) == 1:
+            if len(heads) == 1 and window.first().budgets is None:
                 jobs += [window.pop() for _ in range(min(limit - len(jobs), window.count))]
                 break
+            if pays is not None and not pays(name, window.first()):
+                heappop(heads)
+                continue
             jobs.append(window.pop())
             if window.count:
                 heapreplace(heads, (window.head(), name))
@@ -203,46 +262,50 @@ class ReadySet:
         return jobs
 
     def blind(self, queues: Collection[str]) -> list[str]:
-        """Those of the queues (empty: all) that must be refilled before anything can be taken."""
-        names = [name for name in queues if name in self._windows] if queues else self._windows
-        return [name for name in names if self._windows[name].blind]
+        """The lanes of the queues (empty: all) that must be refilled before anything can be taken."""
+        return [name for name in self._names(queues) if self._windows[name].blind]
 
-    def low(self, queues: Iterable[str]) -> list[str]:
-        """Those of the queues (empty: all) that should be refilled soon: half empty, with more in the store."""
+    def low(self, queues: Collection[str]) -> list[str]:
+        """The lanes of the queues (empty: all) that should be refilled soon: half empty, with more in the store."""
         half = self._limit // 2
         windows = self._windows
-        names = queues or windows
-        return [
-            name for name in names if name in windows and windows[name].edge is not None and windows[name].count < half
-        ]
+        return [name for name in self._names(queues) if windows[name].edge is not None and windows[name].count < half]
 
-    def edge(self, queue: str) -> Key | None:
-        """Where a refill of a queue starts; None when its window has everything."""
-        window = self._windows.get(queue)
+    def edge(self, name: str) -> Key | None:
+        """Where a refill of a lane starts; None when its window has everything."""
+        window = self._windows.get(name)
         return window.edge if window is not None else None
 
-    def wanted(self, queue: str) -> int:
-        """How many jobs a refill of a queue should bring."""
-        window = self._windows.get(queue)
+    def wanted(self, name: str) -> int:
+        """How many jobs a refill of a lane should bring."""
+        window = self._windows.get(name)
         return max(1, self._limit - (window.count if window is not None else 0))
 
-    def refill(self, queue: str, jobs: list[JobRecord], edge: Key | None) -> None:
+    def refill(self, name: str, jobs: list[JobRecord], edge: Key | None) -> None:
         """Put in what the store had from the old edge on.
 
         Args:
-            queue: The queue.
+            name: The lane.
             jobs: Its ready jobs from the old edge up to the new one.
             edge: Where the rest begins, or None when there is no more.
         """
-        window = self._windows.setdefault(queue, Window())
+        window = self._windows.get(name) or self._add(name, Window())
         window.edge = edge
         window.insert(jobs, self._limit)
-        self._close(queue, window)
+        self._close(name, window)
 
     def clear(self) -> None:
         """Forget everything; the store holds no ready job."""
         self._windows.clear()
+        self._budgeted.clear()
+        self.purse.clear()
 
-    def _close(self, queue: str, window: Window) -> None:
-        if not window.count and window.edge is None:
-            self._windows.pop(queue, None)
+    def _close(self, name: str, window: Window) -> None:
+        if window.count or window.edge is not None:
+            return
+        self._windows.pop(name, None)
+        queue, keys = parts(name)
+        if keys and queue in self._budgeted:
+            self._budgeted[queue].discard(name)
+            if not self._budgeted[queue]:
+                del self._budgeted[queue]

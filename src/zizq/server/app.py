@@ -6,13 +6,19 @@ import asyncio
 from importlib.metadata import version
 
 from zizq.clock import Clock, Dice, SystemClock, SystemDice
+from zizq.server.bindings import Bindings
 from zizq.server.broker import Broker
-from zizq.server.duties import Promoter, Reaper
+from zizq.server.budgets import Budgets
+from zizq.server.catalog import Catalog
+from zizq.server.crontab import Crontab
+from zizq.server.duties import Promoter, Reaper, Ticker
 from zizq.server.http.api import Api
 from zizq.server.http.departures import Departures
+from zizq.server.jq import Jq
 from zizq.server.settings import Settings
 from zizq.store.base import Store
 from zizq.store.opening import make_store
+from zizq.zones import zone
 
 
 class App:
@@ -35,10 +41,19 @@ class App:
     ) -> None:
         clock, dice = clock or SystemClock(), dice or SystemDice()
         store = store or make_store(settings.root_dir, settings.store_options, dice)
-        self.broker = Broker(store, clock, dice, settings.global_in_flight_limit)
+        self._jq = Jq(settings.filter_timeout, settings.filter_memory)
+        self.broker = Broker(store, clock, dice, self._jq, settings.global_in_flight_limit)
+        self.catalog = Catalog(store, clock, self._jq)
+        budgets = Budgets(store, clock)
+        local = zone(None)
+        self.crontab = Crontab(store, self.broker, clock, lambda name: local if name is None else zone(name))
         self._departures = Departures()
         self.asgi = Api(
             self.broker,
+            self.catalog,
+            self.crontab,
+            budgets,
+            Bindings(store, clock, self.catalog, budgets),
             clock,
             self._departures,
             version("zizq"),
@@ -46,6 +61,7 @@ class App:
             max_body=settings.max_body_size,
         )
         self._promoter = Promoter(self.broker, clock, settings.scheduler_batch_size)
+        self._ticker = Ticker(self.crontab, clock, settings.scheduler_batch_size)
         self._reaper = Reaper(self.broker, settings.reaper_check_interval)
         self._duties: list[asyncio.Task[None]] = []
 
@@ -57,7 +73,7 @@ class App:
         """
         await self.broker.start()
         self._departures.open()
-        self._duties = [asyncio.create_task(duty.run()) for duty in (self._promoter, self._reaper)]
+        self._duties = [asyncio.create_task(duty.run()) for duty in (self._promoter, self._ticker, self._reaper)]
 
     def end_streams(self) -> None:
         """Ask all take streams to give their jobs back and end; other requests go on."""
@@ -69,4 +85,5 @@ class App:
             duty.cancel()
         await asyncio.gather(*self._duties, return_exceptions=True)
         self._departures.close()
+        await self._jq.stop()
         await self.broker.stop()

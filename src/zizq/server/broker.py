@@ -5,15 +5,19 @@ It holds no rule of a job's life (those are the engine's) and no format (those a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from itertools import count
 
+from zizq.budget import Budget
 from zizq.clock import Clock, Dice
+from zizq.cron import CronEntry
 from zizq.errors import Missing
 from zizq.ids import IdGenerator
-from zizq.job import ErrorRecord, Failure, JobRecord
+from zizq.job import Failure, JobRecord
+from zizq.server.batches import Batches, Folder, is_foldable
 from zizq.server.consumers import Consumer, Consumers
-from zizq.store.base import Order, Store
+from zizq.store.base import NO_BUDGETS, Due, Store
 
 
 class Broker:
@@ -23,11 +27,13 @@ class Broker:
         store: Where jobs rest; the broker opens and closes it.
         clock: The time for all that is stored.
         dice: Fills identifiers.
+        folder: Runs the expressions of batched jobs.
         in_flight_limit: How many jobs may be in flight over all streams; 0 for any number.
     """
 
-    def __init__(self, store: Store, clock: Clock, dice: Dice, in_flight_limit: int = 0) -> None:
+    def __init__(self, store: Store, clock: Clock, dice: Dice, folder: Folder, in_flight_limit: int = 0) -> None:
         self._store = store
+        self._batches = Batches(store, clock, folder)
         self._clock = clock
         self.next_id = IdGenerator(clock, dice).next
         """Makes the identifier of a new job."""
@@ -71,17 +77,50 @@ class Broker:
         """The time for what is stored, in Unix milliseconds."""
         return self._clock.wall_ms()
 
-    async def enqueue(self, jobs: Sequence[JobRecord]) -> None:
-        """Store new jobs, all or none.
+    async def enqueue(
+        self, jobs: Sequence[JobRecord], create: Mapping[str, Budget] = NO_BUDGETS
+    ) -> Sequence[JobRecord]:
+        """Store new jobs, all or none; returns, for each, itself or the one that has its unique key.
 
         Args:
             jobs: Jobs that `engine.admit` made, with identifiers of `next_id`, in their order.
+            create: Budgets to create where jobs draw on them and they are missing.
 
         Raises:
+            Unprocessable: When one cannot be folded into the job that waits under its batch key, or draws on a budget
+                that is missing or too small.
             Unavailable: When the store cannot write; nothing is stored.
         """
-        if jobs:
-            await self._store.enqueue(jobs)
+        if any(is_foldable(job) for job in jobs):
+            return await self._batches.enqueue(jobs, create=create)
+        return await self._store.enqueue(jobs, self._clock.wall_ms(), create=create) if jobs else jobs
+
+    async def fire(self, due: Due, after: CronEntry, jobs: Sequence[JobRecord]) -> None:
+        """Change a cron entry that is due, and enqueue its job, both or neither.
+
+        Args:
+            due: The entry, and its group, as they were read.
+            after: What the entry becomes.
+            jobs: Its job, made as for `enqueue`; none where it is only passed over.
+
+        Raises:
+            Conflicting: When the entry or its group has changed meanwhile.
+            Unprocessable: When the job cannot be enqueued.
+            Unavailable: When the store cannot write.
+        """
+        write = partial(self._store.fire, due, after)
+        if any(is_foldable(job) for job in jobs):
+            await self._batches.enqueue(jobs, write)
+        else:
+            await write(jobs, self._clock.wall_ms())
+
+    async def check_batch(self, job: JobRecord) -> None:
+        """Try the expressions of a batched job on its own payload.
+
+        Raises:
+            Unprocessable: When one cannot work.
+        """
+        await self._batches.check(job)
 
     # ── take ──
 
@@ -155,53 +194,7 @@ class Broker:
             raise Missing("job not found in in-flight set")
         return job
 
-    # ── read and delete ──
-
-    async def get(self, job_id: str) -> JobRecord:
-        """One job with its payload.
-
-        Raises:
-            Missing: When there is none.
-        """
-        job = await self._store.get(job_id, self._clock.wall_ms())
-        if job is None:
-            raise Missing("job not found")
-        return job
-
-    async def errors(self, job_id: str, after: int | None, order: Order, limit: int) -> list[ErrorRecord]:
-        """Failures of a job.
-
-        Raises:
-            Missing: When there is no such job.
-        """
-        await self.get(job_id)
-        return await self._store.errors(job_id, after, order, limit)
-
-    async def error(self, job_id: str, attempt: int) -> ErrorRecord:
-        """One failure of a job.
-
-        Raises:
-            Missing: When there is no such job, or no such failure.
-        """
-        await self.get(job_id)
-        record = await self._store.error(job_id, attempt)
-        if record is None:
-            raise Missing("error record not found")
-        return record
-
-    async def delete(self, job_id: str) -> None:
-        """Remove a job in any status.
-
-        Raises:
-            Missing: When there is none.
-        """
-        [found] = await self._store.delete([job_id], self._clock.wall_ms())
-        if not found:
-            raise Missing("job not found")
-
-    async def queues(self) -> list[str]:
-        """The names of the queues that hold a job."""
-        return await self._store.queues(self._clock.wall_ms())
+    # ── the whole ──
 
     async def reset(self) -> None:
         """Remove everything."""

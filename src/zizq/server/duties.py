@@ -1,4 +1,6 @@
-"""Background duties: the promoter makes due jobs ready, the reaper deletes what is past its retention."""
+"""Background duties: the promoter makes due jobs ready, the ticker fires due cron entries, the reaper deletes what is
+past its retention.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from zizq.clock import Clock
 from zizq.server.broker import Broker
+from zizq.server.crontab import Crontab
 
 log = logging.getLogger("zizq.duties")
 
@@ -15,7 +18,7 @@ REAP_BATCH = 1000
 RETRY_S = 1.0
 """The wait after a duty failed."""
 NAP_S = 10.0
-"""The longest sleep of the promoter: the wall clock may be set forward meanwhile."""
+"""The longest sleep of a duty that waits for a time: the wall clock may be set forward meanwhile."""
 
 
 class Alarm:
@@ -38,35 +41,34 @@ class Alarm:
         self._rung.clear()
 
 
-class Promoter:
-    """Makes scheduled jobs ready as they come due, within milliseconds (protocol.md#4.2).
+class Punctual:
+    """A duty that is done when something comes due, within milliseconds.
 
     Args:
-        broker: What it asks.
-        clock: The time by which jobs are due.
-        batch: How many jobs a commit promotes at most.
+        name: What it is called in the log.
+        clock: The time by which things are due.
+        duty: Does all that is due; returns when the next is, in Unix milliseconds, or None.
     """
 
-    def __init__(self, broker: Broker, clock: Clock, batch: int) -> None:
-        self._broker = broker
+    def __init__(self, name: str, clock: Clock, duty: Callable[[], Awaitable[int | None]]) -> None:
+        self._name = name
         self._clock = clock
-        self._batch = batch
+        self._duty = duty
         self._alarm = Alarm()
         self._next_due: int | None = None
-        broker.on_scheduled = self.scheduled
 
     def scheduled(self, at: int) -> None:
-        """A job was scheduled; wake up if it comes before all others."""
+        """Something will be due; wake up if it comes before all else."""
         if self._next_due is None or at < self._next_due:
             self._next_due = at
             self._alarm.ring()
 
     async def run(self) -> None:
-        """Promote for ever."""
+        """Do the duty for ever."""
         while True:
             # Unknown until the pass has answered: whatever is scheduled meanwhile must ring.
             self._next_due = None
-            due = await _attempt("promoter", lambda: self._broker.promote(self._batch))
+            due = await _attempt(self._name, self._duty)
             if due is not None and (self._next_due is None or due < self._next_due):
                 self._next_due = due
             await self._alarm.sleep(self._nap())
@@ -75,6 +77,34 @@ class Promoter:
         if self._next_due is None:
             return NAP_S
         return min(NAP_S, (self._next_due - self._clock.wall_ms()) / 1000)
+
+
+class Promoter(Punctual):
+    """Makes scheduled jobs ready as they come due (protocol.md#4.2).
+
+    Args:
+        broker: What it asks.
+        clock: The time by which jobs are due.
+        batch: How many jobs a commit promotes at most.
+    """
+
+    def __init__(self, broker: Broker, clock: Clock, batch: int) -> None:
+        super().__init__("promoter", clock, lambda: broker.promote(batch))
+        broker.on_scheduled = self.scheduled
+
+
+class Ticker(Punctual):
+    """Fires cron entries as they come due (protocol.md#7.5).
+
+    Args:
+        crontab: What it asks.
+        clock: The time by which entries are due.
+        batch: How many entries are fired at once at most.
+    """
+
+    def __init__(self, crontab: Crontab, clock: Clock, batch: int) -> None:
+        super().__init__("ticker", clock, lambda: crontab.fire(batch))
+        crontab.on_saved = self.scheduled
 
 
 class Reaper:

@@ -98,6 +98,7 @@ def _config(settings: Settings, listener: socket.socket) -> dict[str, Any]:
         "max_request_body_size": 0,
         "max_concurrent_streams": 1024,
         "limit_request_head_size": 64 * 1024,
+        "limit_request_line": 64 * 1024,
         "timeout_graceful_shutdown": settings.drain_timeout / 1000,
         "timeout_request_body_idle": 30.0,
         "certfile": settings.tls_cert,

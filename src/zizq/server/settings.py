@@ -7,6 +7,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from zizq.engine.budgets import MAX_BUDGETS
 from zizq.errors import ConfigError
 from zizq.policy import Backoff, Defaults
 from zizq.store.base import CommitMode
@@ -114,9 +115,12 @@ class Settings:
     )
     cache_size: int = _bytes(8 * 2**20, "Memory for pages of the database.")
     max_body_size: int = _bytes(16 * 2**20, "Largest request body; a larger one is answered with 413.")
+    filter_timeout: int = _duration(1000, "Time that a jq filter may take for a batch of a thousand jobs.")
+    filter_memory: int = _bytes(256 * 2**20, "Memory that a jq filter may take.")
     enqueue_batch_size: int = _count(1000, "Enqueue requests that share a commit at most.")
     complete_batch_size: int = _count(1000, "Requests of each other kind that share a commit at most.")
     scheduler_batch_size: int = _count(200, "Scheduled jobs that are promoted together at most.", flag=False)
+    max_budgets: int = _count(MAX_BUDGETS, "Budgets that the server holds at most.")
     tcp_user_timeout: int = _duration(
         30_000, "Time after which a peer that does not answer is cut off; 0 for the system's."
     )
@@ -153,7 +157,7 @@ class Settings:
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ConfigError("--tls-client-ca needs --tls-cert and --tls-key")
         for name in ("heartbeat_interval", "reaper_check_interval", "enqueue_batch_size", "complete_batch_size",
-                     "scheduler_batch_size", "max_body_size"):  # fmt: skip
+                     "scheduler_batch_size", "max_body_size", "filter_timeout", "filter_memory"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{flag_of(name)} must be 1 or more, not {getattr(self, name)}")
 
@@ -174,6 +178,7 @@ class Settings:
             cache_bytes=self.cache_size,
             enqueue_batch=self.enqueue_batch_size,
             complete_batch=self.complete_batch_size,
+            max_budgets=self.max_budgets,
         )
 
 

@@ -22,10 +22,15 @@ certain to succeed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
-from typing import Literal, Protocol
+from types import MappingProxyType
+from typing import Literal, NamedTuple, Protocol
 
+from zizq.budget import Budget
+from zizq.cron import CronEntry, CronGroup
+from zizq.engine.changes import Change
+from zizq.engine.selection import Selection
 from zizq.job import ErrorRecord, Failure, JobRecord
 
 Order = Literal["asc", "desc"]
@@ -36,6 +41,33 @@ class CommitMode(StrEnum):
 
     BUFFERED = "buffered"
     FSYNC = "fsync"
+
+
+NO_BUDGETS: Mapping[str, Budget] = MappingProxyType({})
+NOTHING: Mapping[str, str | None] = MappingProxyType({})
+PAGE_BYTES = 32 * 2**20
+"""Payloads that a page carries at most, but for the first: it ends early rather than fill the memory."""
+
+
+class Page(NamedTuple):
+    """Some jobs in the order of their identifiers, and whether more of the selection follow."""
+
+    jobs: list[JobRecord]
+    more: bool
+
+
+class Changed(NamedTuple):
+    """How many jobs were changed; and, where the selection names just one, that job as it is now, without payload."""
+
+    jobs: int
+    job: JobRecord | None = None
+
+
+class Due(NamedTuple):
+    """A cron entry whose time has come, and its group, without any entries."""
+
+    group: CronGroup
+    entry: CronEntry
 
 
 class Listener(Protocol):
@@ -65,7 +97,7 @@ class Silence:
 
 
 class Store(Protocol):
-    """Jobs, their payloads and their errors."""
+    """Jobs, their payloads and their errors; and the crons that enqueue some."""
 
     async def open(self, listener: Listener) -> None:
         """Make ready for use; every job that was in flight is ready.
@@ -79,20 +111,64 @@ class Store(Protocol):
     async def close(self) -> None:
         """Commit what was called for and give up all resources; a second call does nothing."""
 
-    async def enqueue(self, jobs: Sequence[JobRecord]) -> None:
+    async def enqueue(
+        self,
+        jobs: Sequence[JobRecord],
+        now: int,
+        folds: Sequence[JobRecord] = (),
+        pending: Mapping[str, str | None] = NOTHING,
+        create: Mapping[str, Budget] = NO_BUDGETS,
+    ) -> Sequence[JobRecord]:
         """Store new jobs, ready or scheduled, in the enqueue commit mode.
+
+        A job whose unique key another job holds (`engine.unique`) is not stored. A ready job with a batch is from now
+        on the one that waits under its key.
 
         Args:
             jobs: New jobs with payloads, identifiers ascending.
+            now: The wall clock.
+            folds: Jobs that wait under batch keys, with the payloads that they get.
+            create: Budgets to create where jobs draw on them and they are missing.
+            pending: Which job waits under each batch key that is concerned, as `pending` said; None for none.
+
+        Returns:
+            For each job, itself, or the one that has its unique key, without payload.
 
         Raises:
-            Unavailable: When the store cannot write; none of the jobs is stored.
+            Outdated: When another job waits under a batch key, or none; nothing is stored.
+            Unprocessable: When a job draws on a budget that is missing or too small; nothing is stored.
+            Unavailable: When the store cannot write; nothing is stored.
+        """
+
+    async def pending(self, keys: Collection[str]) -> dict[str, JobRecord]:
+        """The jobs that wait under batch keys, with payloads: ready, and never taken since they were enqueued."""
+
+    async def budgets(self) -> list[Budget]:
+        """All budgets, sorted by their keys."""
+
+    async def save_budget(self, key: str, before: Budget | None, after: Budget | None, now: int) -> bool:
+        """Create, change or delete a budget, if it is still as it was.
+
+        Args:
+            key: Its key.
+            before: The budget as it is thought to be; None for not there.
+            after: What it becomes; None deletes it.
+            now: The wall clock.
+
+        Returns:
+            Whether it was as it was thought to be; where not, nothing is changed.
+
+        Raises:
+            Conflicting: When unfinished jobs or cron entries draw on a budget that is to be deleted.
+            Unprocessable: When unfinished jobs or cron entries draw more than it is to hold, or it is one too many.
+            Unavailable: When the store cannot write; nothing is changed.
         """
 
     async def take(self, owner: int, queues: Collection[str], limit: int, now: int) -> list[JobRecord]:
         """Hand out the first ready jobs, with payloads, in flight, `dequeued_at` set to `now`.
 
-        Never waits for jobs to come: an empty list means that none was ready. The jobs belong to `owner`.
+        Never waits for jobs to come: an empty list means that none was ready. The jobs belong to `owner`. A job that
+        draws on budgets is passed over, with all behind it that draw on one of them, until they can pay together.
 
         Args:
             owner: The stream that gets them; 0 or more.
@@ -135,25 +211,29 @@ class Store(Protocol):
             Unavailable: When the store cannot write; the job stays in flight.
         """
 
-    async def delete(self, ids: Sequence[str], now: int) -> list[bool]:
-        """Remove jobs in any status, with payloads and errors.
+    async def change(self, selection: Selection, change: Change, now: int) -> Changed:
+        """Delete, patch, retry or rebind the jobs of a selection that the change suits; the others are left alone.
 
-        Returns:
-            For each id, whether there was such a job; an expired one is removed, and counts as gone before.
+        All of them change at one instant: no reader, no take and no crash sees some changed and some not. Expired jobs
+        are gone, and so never selected. A job in flight that is deleted leaves its owner; one that is patched stays
+        with it.
 
         Raises:
-            Unavailable: When the store cannot write; nothing was removed.
+            Unprocessable: When jobs are to draw on a budget that is missing or too small; nothing was changed.
+            Unavailable: When the store cannot write; nothing was changed.
         """
 
     async def promote(self, now: int, limit: int) -> int:
         """Make up to `limit` scheduled jobs ready whose time has come, earliest first; returns how many.
+
+        Tells as well of ready jobs whose budgets can pay by now.
 
         Raises:
             Unavailable: When the store cannot write; nothing was promoted.
         """
 
     async def next_due(self) -> int | None:
-        """The earliest instant for which a job is scheduled; None when there is none."""
+        """The earliest instant for which a job is scheduled, or at which a budget lets one go; None for neither."""
 
     async def reap(self, now: int, limit: int) -> int:
         """Remove up to `limit` finished jobs past their retention; returns how many.
@@ -161,6 +241,20 @@ class Store(Protocol):
         Raises:
             Unavailable: When the store cannot write; nothing was removed.
         """
+
+    async def page(self, selection: Selection, after: str | None, order: Order, limit: int, now: int) -> Page:
+        """The first jobs of a selection by identifier, with payloads, all as they are at one instant.
+
+        Args:
+            selection: Which jobs; expired ones are never among them.
+            after: Only identifiers beyond this text, in the given order; None for all.
+            order: By identifier, ascending or descending.
+            limit: How many at most; fewer where their payloads come to more than `PAGE_BYTES`.
+            now: The wall clock.
+        """
+
+    async def count(self, selection: Selection, now: int) -> int:
+        """How many jobs a selection has at one instant, expired ones left out."""
 
     async def get(self, job_id: str, now: int) -> JobRecord | None:
         """One job with its payload and its true status; None when there is none or it is expired."""
@@ -180,6 +274,79 @@ class Store(Protocol):
 
     async def queues(self, now: int) -> list[str]:
         """The names of all queues that hold a job in any status, sorted by their UTF-8 bytes."""
+
+    async def crons(self) -> list[str]:
+        """The names of all cron groups, sorted by their UTF-8 bytes."""
+
+    async def cron(self, name: str) -> CronGroup | None:
+        """A cron group with its entries as they are at one instant, in the order of their names; None for none."""
+
+    async def save_cron(
+        self,
+        name: str,
+        before: CronGroup | None,
+        after: CronGroup | None,
+        now: int,
+        create: Mapping[str, Budget] = NO_BUDGETS,
+    ) -> bool:
+        """Create, change or delete a cron group with all its entries, if it is still as it was.
+
+        Args:
+            name: Its name.
+            before: The group as it is thought to be; None for not there.
+            after: What it becomes; None deletes it.
+            now: The wall clock.
+            create: Budgets to create where jobs of the entries draw on them and they are missing.
+
+        Returns:
+            Whether it was as it was thought to be; where not, nothing is changed.
+
+        Raises:
+            Unprocessable: When a job draws on a budget that is missing or too small; nothing is changed.
+            Unavailable: When the store cannot write; nothing is changed.
+        """
+
+    async def delete_crons(self) -> int:
+        """Delete all cron groups; returns how many.
+
+        Raises:
+            Unavailable: When the store cannot write; nothing is changed.
+        """
+
+    async def due_crons(self, now: int, limit: int) -> list[Due]:
+        """Cron entries whose next time has come, paused ones too, earliest first, `limit` at most."""
+
+    async def next_cron(self) -> int | None:
+        """The earliest next time of all cron entries; None when there is none."""
+
+    async def fire(
+        self,
+        due: Due,
+        after: CronEntry,
+        jobs: Sequence[JobRecord],
+        now: int,
+        folds: Sequence[JobRecord] = (),
+        pending: Mapping[str, str | None] = NOTHING,
+    ) -> Sequence[JobRecord]:
+        """Change a cron entry that is due, and enqueue its job, in one commit: both or neither.
+
+        Args:
+            due: The entry, and its group, as they are thought to be.
+            after: What the entry becomes.
+            jobs: Its job; none where it is only passed over, or was folded.
+            now: The wall clock, as all that follows, as in `enqueue`.
+            folds: As there.
+            pending: As there.
+
+        Returns:
+            What `enqueue` returns.
+
+        Raises:
+            Conflicting: When the entry or its group is not as it was thought to be; nothing is changed.
+            Outdated: As in `enqueue`; nothing is changed.
+            Unprocessable: As in `enqueue`; nothing is changed.
+            Unavailable: When the store cannot write; nothing is changed.
+        """
 
     async def reset(self) -> None:
         """Remove everything. Owners are freed of what they hold.

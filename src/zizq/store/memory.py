@@ -5,15 +5,23 @@ It is written to be seen to be right, not to be fast, and it keeps nothing when 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate, islice
 
+from zizq.budget import Budget, Draw
 from zizq.clock import Dice
-from zizq.engine import decide
+from zizq.cron import CronEntry, CronGroup, CronJob
+from zizq.engine import budgets, decide, unique
+from zizq.engine.bucket import Bucket
+from zizq.engine.changes import Change, Rebind, Retry
+from zizq.engine.cron import rules
 from zizq.engine.decide import Settled
+from zizq.engine.selection import Selection
 from zizq.engine.window import key_of
-from zizq.job import ErrorRecord, Failure, JobRecord, Status
+from zizq.errors import Outdated, Unprocessable
+from zizq.job import TERMINAL, ErrorRecord, Failure, JobRecord, Status
 from zizq.policy import Defaults
-from zizq.store.base import Listener, Order, Silence
+from zizq.store.base import NO_BUDGETS, NOTHING, PAGE_BYTES, Changed, Due, Listener, Order, Page, Silence
 
 
 class MemoryStore:
@@ -22,15 +30,21 @@ class MemoryStore:
     Args:
         defaults: What jobs get where they say nothing.
         dice: Places retries inside their jitter.
+        max_budgets: How many budgets there may be.
     """
 
-    def __init__(self, defaults: Defaults, dice: Dice) -> None:
+    def __init__(self, defaults: Defaults, dice: Dice, max_budgets: int = budgets.MAX_BUDGETS) -> None:
         self._defaults = defaults
         self._dice = dice
         self._listener: Listener = Silence()
         self._jobs: dict[str, JobRecord] = {}
         self._errors: dict[str, list[ErrorRecord]] = {}
         self._owner: dict[str, int] = {}
+        self._batched: dict[str, str] = {}
+        self._buckets: dict[str, Bucket] = {}
+        self._held: dict[str, Sequence[Draw]] = {}
+        self._max_budgets = max_budgets
+        self._crons: dict[str, CronGroup] = {}
 
     async def open(self, listener: Listener) -> None:
         """Begin empty."""
@@ -39,21 +53,139 @@ class MemoryStore:
     async def close(self) -> None:
         """Nothing to give up."""
 
-    async def enqueue(self, jobs: Sequence[JobRecord]) -> None:
+    async def enqueue(
+        self,
+        jobs: Sequence[JobRecord],
+        now: int,
+        folds: Sequence[JobRecord] = (),
+        pending: Mapping[str, str | None] = NOTHING,
+        create: Mapping[str, Budget] = NO_BUDGETS,
+    ) -> Sequence[JobRecord]:
         """Keep new jobs."""
-        for job in jobs:
-            self._jobs[job.id] = job
-        self._announce(jobs)
+        waiting = await self.pending(pending)
+        if any((waiting[key].id if key in waiting else None) != job_id for key, job_id in pending.items()):
+            raise Outdated("the job that waits under a batch key has changed meanwhile: try again")
+        outcome = self._admit(jobs, now, create)
+        for job in folds:
+            self._jobs[job.id] = self._jobs[job.id].with_(payload=job.payload)
+        self._announce([job for job, stands in zip(jobs, outcome, strict=True) if stands is job])
+        self._announce(folds)
+        return outcome
+
+    def _admit(self, jobs: Sequence[JobRecord], now: int, create: Mapping[str, Budget]) -> list[JobRecord]:
+        before = (dict(self._jobs), dict(self._batched), dict(self._buckets))
+        try:
+            outcome = []
+            for index, job in enumerate(jobs):
+                outcome.append(self._enqueue(job, now))
+                if outcome[-1] is job:
+                    self._check_draws(index, job, now, create)
+        except Unprocessable:
+            self._jobs, self._batched, self._buckets = before
+            raise
+        return outcome
+
+    def _check_draws(self, index: int, job: JobRecord | CronJob, now: int, create: Mapping[str, Budget]) -> None:
+        for draw in job.budgets or ():
+            if draw.key not in self._buckets and draw.key in create:
+                if len(self._buckets) >= self._max_budgets:
+                    raise budgets.too_many_budgets(draw.key, self._max_budgets).at(index)
+                self._buckets[draw.key] = Bucket(create[draw.key], now)
+            if draw.key not in self._buckets:
+                raise budgets.no_such_budget(draw).at(index)
+            budget = self._buckets[draw.key].budget
+            if draw.cost > budget.capacity:
+                raise budgets.costs_too_much(draw, budget).at(index)
+
+    async def budgets(self) -> list[Budget]:
+        """All budgets."""
+        return [self._buckets[key].budget for key in sorted(self._buckets)]
+
+    async def save_budget(self, key: str, before: Budget | None, after: Budget | None, now: int) -> bool:
+        """Create, change or delete a budget."""
+        bucket = self._buckets.get(key)
+        if (None if bucket is None else bucket.budget) != before:
+            return False
+        least = 0 if after is None else after.capacity
+        unfinished = [job for job in self._jobs.values() if job.status not in TERMINAL]
+        costs = [draw.cost for job in unfinished for draw in job.budgets or () if draw.key == key and draw.cost > least]
+        crons = self._crons_drawing(key, least)
+        if after is None:
+            if costs:
+                raise budgets.in_use_by_jobs(key, len(costs))
+            if crons:
+                raise budgets.in_use_by_crons(key, len(crons), min(crons))
+            self._buckets.pop(key, None)
+            return True
+        if costs:
+            raise budgets.too_small_for_jobs(after, len(costs), max(costs))
+        if crons:
+            raise budgets.too_small_for_crons(after, len(crons), max(crons.values()), min(crons))
+        if bucket is None and len(self._buckets) >= self._max_budgets:
+            raise budgets.too_many_budgets(key, self._max_budgets)
+        if bucket is None:
+            self._buckets[key] = Bucket(after, now)
+        else:
+            bucket.change(after, now)
+        self._tell_of_budgets([key])
+        return True
+
+    def _crons_drawing(self, key: str, above: int) -> dict[str, int]:
+        """The cron entries whose jobs draw more than so much, and how much."""
+        entries = {f"{group.name}/{entry.name}": entry for group in self._crons.values() for entry in group.entries}
+        draws = [(name, draw) for name, entry in entries.items() for draw in entry.job.budgets or ()]
+        return {name: draw.cost for name, draw in draws if draw.key == key and draw.cost > above}
+
+    def _pay(self, job: JobRecord, now: int, blocked: set[str]) -> bool:
+        """Take the tokens of a job, unless one that stands before it waits for one of its budgets."""
+        draws = [draw for draw in job.budgets or () if draw.key in self._buckets]
+        keys = {draw.key for draw in draws}
+        if keys & blocked or not all(self._buckets[draw.key].affords(draw.cost, now) for draw in draws):
+            blocked |= keys
+            return False
+        for draw in draws:
+            self._buckets[draw.key].take(draw.cost, now)
+        return True
+
+    def _tell_of_budgets(self, keys: Collection[str]) -> None:
+        queues = {job.queue for job in self._ready() for draw in job.budgets or () if draw.key in keys}
+        if queues:
+            self._listener.available(queues)
+
+    def _ready(self) -> list[JobRecord]:
+        return [job for job in self._jobs.values() if job.status is Status.READY]
+
+    def _enqueue(self, job: JobRecord, now: int) -> JobRecord:
+        if job.unique_key is not None:
+            others = [one for one in self._jobs.values() if one.unique_key == job.unique_key]
+            for other in sorted(others, key=lambda one: one.id, reverse=True):
+                if not decide.is_expired(other, now) and unique.conflicts(job.unique_while or "", other):
+                    return other.with_(payload=None)
+        if job.batch is not None and job.status is Status.READY:
+            self._batched[job.batch.key] = job.id
+        self._jobs[job.id] = job
+        return job
+
+    async def pending(self, keys: Collection[str]) -> dict[str, JobRecord]:
+        """The jobs that wait under batch keys."""
+        found = {key: self._jobs.get(self._batched.get(key, "")) for key in keys}
+        return {key: job for key, job in found.items() if job is not None and job.status is Status.READY}
 
     async def take(self, owner: int, queues: Collection[str], limit: int, now: int) -> list[JobRecord]:
         """Hand out the first ready jobs."""
-        ready = [
-            job for job in self._jobs.values() if job.status is Status.READY and (not queues or job.queue in queues)
-        ]
-        taken = [decide.on_take(job, now) for job in sorted(ready, key=key_of)[:limit]]
+        ready = [job for job in self._ready() if not queues or job.queue in queues]
+        blocked: set[str] = set()
+        paid = (job for job in sorted(ready, key=key_of) if self._pay(job, now, blocked))
+        taken = [decide.on_take(job, now) for job in islice(paid, limit)]
         for job in taken:
             self._jobs[job.id] = job
             self._owner[job.id] = owner
+            self._held[job.id] = job.budgets or ()
+            if job.batch is not None and self._batched.get(job.batch.key) == job.id:
+                del self._batched[job.batch.key]
+        payable = self._next_payable()
+        if payable is not None:
+            self._listener.scheduled(payable)
         return taken
 
     async def release(self, owner: int) -> int:
@@ -84,16 +216,26 @@ class MemoryStore:
         self._announce([settled.job])
         return settled.job.with_(payload=None)
 
-    async def delete(self, ids: Sequence[str], now: int) -> list[bool]:
-        """Remove jobs in any status."""
-        found = [await self.get(job_id, now) is not None for job_id in ids]
-        for job_id in ids:
-            self._remove(job_id)
-        self._free([job_id for job_id in ids if job_id in self._owner])
-        return found
+    async def change(self, selection: Selection, change: Change, now: int) -> Changed:
+        """Delete, patch, retry or rebind jobs."""
+        for draw in change.draws if isinstance(change, Rebind) else ():
+            if draw.key not in self._buckets:
+                raise budgets.no_such_budget(draw)
+            if draw.cost > self._buckets[draw.key].budget.capacity:
+                raise budgets.costs_too_much(draw, self._buckets[draw.key].budget)
+        chosen = [job for job in self._selected(selection, now) if change.suits(job.status)]
+        after = [job for job in (self._apply(change, job, now) for job in chosen) if job is not None]
+        self._announce(after)
+        # Others may have waited behind them.
+        self._tell_of_budgets({draw.key for job in chosen for draw in job.budgets or ()})
+        named = selection.ids is not None and len(selection.ids) == 1
+        return Changed(len(chosen), after[0].with_(payload=None) if named and after else None)
 
     async def promote(self, now: int, limit: int) -> int:
         """Make scheduled jobs ready whose time has come."""
+        for bucket in self._buckets.values():
+            bucket.tokens(now)
+        self._tell_of_budgets(self._buckets)
         due = [job for job in self._scheduled() if job.ready_at <= now][:limit]
         ready = [decide.on_promote(job) for job in due]
         self._jobs.update((job.id, job) for job in ready)
@@ -101,8 +243,21 @@ class MemoryStore:
         return len(ready)
 
     async def next_due(self) -> int | None:
-        """The earliest instant for which a job is scheduled."""
-        return next((job.ready_at for job in self._scheduled()), None)
+        """The earliest instant for which a job is scheduled, or at which a budget lets one go."""
+        times = [job.ready_at for job in self._scheduled()[:1]]
+        return min((at for at in (*times, self._next_payable()) if at is not None), default=None)
+
+    def _next_payable(self) -> int | None:
+        """When time alone lets the next ready job go that its budgets could not pay when they were last asked."""
+        found = []
+        for job in self._ready():
+            known = [(self._buckets[draw.key], draw.cost) for draw in job.budgets or () if draw.key in self._buckets]
+            # At 0 no tokens come back, and 0 is the answer of those that can pay.
+            times = [bucket.affordable_at(cost, 0) for bucket, cost in known]
+            latest = max((at for at in times if at is not None), default=0)
+            if latest and None not in times:
+                found.append(latest)
+        return min(found, default=None)
 
     async def reap(self, now: int, limit: int) -> int:
         """Remove finished jobs past their retention."""
@@ -115,6 +270,20 @@ class MemoryStore:
         """One job with its payload."""
         job = self._jobs.get(job_id)
         return None if job is None or decide.is_expired(job, now) else job
+
+    async def page(self, selection: Selection, after: str | None, order: Order, limit: int, now: int) -> Page:
+        """The first jobs of a selection by identifier."""
+        found = sorted(self._selected(selection, now), key=lambda job: job.id, reverse=order == "desc")
+        if after is not None:
+            found = [job for job in found if (job.id > after if order == "asc" else job.id < after)]
+        sizes = accumulate(len(job.payload or b"") for job in found)
+        fitting = sum(1 for size in sizes if size <= PAGE_BYTES)
+        jobs = found[: min(limit, max(1, fitting))]
+        return Page(jobs, len(found) > len(jobs))
+
+    async def count(self, selection: Selection, now: int) -> int:
+        """How many jobs a selection has."""
+        return len(self._selected(selection, now))
 
     async def errors(self, job_id: str, after: int | None, order: Order, limit: int) -> list[ErrorRecord]:
         """Failures of a job by attempt."""
@@ -132,11 +301,81 @@ class MemoryStore:
         names = {job.queue for job in self._jobs.values() if not decide.is_expired(job, now)}
         return sorted(names, key=str.encode)
 
+    async def crons(self) -> list[str]:
+        """The names of all cron groups."""
+        return sorted(self._crons, key=str.encode)
+
+    async def cron(self, name: str) -> CronGroup | None:
+        """A cron group with its entries."""
+        return self._crons.get(name)
+
+    async def save_cron(
+        self,
+        name: str,
+        before: CronGroup | None,
+        after: CronGroup | None,
+        now: int,
+        create: Mapping[str, Budget] = NO_BUDGETS,
+    ) -> bool:
+        """Create, change or delete a cron group."""
+        if self._crons.get(name) != (before and before.in_order()):
+            return False
+        buckets = dict(self._buckets)
+        try:
+            for entry in after.entries if after else ():
+                self._check_draws(0, entry.job, now, create)
+        except Unprocessable:
+            self._buckets = buckets
+            raise
+        if after is None:
+            self._crons.pop(name, None)
+        else:
+            self._crons[name] = after.in_order()
+        return True
+
+    async def delete_crons(self) -> int:
+        """Delete all cron groups."""
+        count = len(self._crons)
+        self._crons.clear()
+        return count
+
+    async def due_crons(self, now: int, limit: int) -> list[Due]:
+        """Cron entries whose next time has come."""
+        return [due for at, due in self._timed() if at <= now][:limit]
+
+    async def next_cron(self) -> int | None:
+        """The earliest next time of all cron entries."""
+        return next((at for at, _ in self._timed()), None)
+
+    async def fire(
+        self,
+        due: Due,
+        after: CronEntry,
+        jobs: Sequence[JobRecord],
+        now: int,
+        folds: Sequence[JobRecord] = (),
+        pending: Mapping[str, str | None] = NOTHING,
+    ) -> Sequence[JobRecord]:
+        """Change a cron entry that is due, and enqueue its job."""
+        group = self._crons.get(due.group.name)
+        if group is None or group.with_(entries=()) != due.group or group.entry(due.entry.name) != due.entry:
+            raise rules.has_changed(*due)
+        outcome = await self.enqueue(jobs, now, folds, pending)
+        entries = tuple(after if entry.name == after.name else entry for entry in group.entries)
+        self._crons[group.name] = group.with_(entries=entries)
+        return outcome
+
+    def _timed(self) -> list[tuple[int, Due]]:
+        """The cron entries that have a next time, and when."""
+        dues = [Due(group.with_(entries=()), entry) for group in self._crons.values() for entry in group.entries]
+        timed = [(due.entry.next_enqueue_at, due) for due in dues if due.entry.next_enqueue_at is not None]
+        return sorted(timed, key=lambda one: (one[0], one[1].group.name, one[1].entry.name))
+
     async def reset(self) -> None:
         """Remove everything."""
         self._free(list(self._owner))
-        self._jobs.clear()
-        self._errors.clear()
+        for kept in (self._jobs, self._errors, self._batched, self._buckets, self._crons):
+            kept.clear()
 
     def trouble(self) -> str | None:
         """Memory is never full before the process is."""
@@ -145,6 +384,20 @@ class MemoryStore:
     def _scheduled(self) -> list[JobRecord]:
         waiting = [job for job in self._jobs.values() if job.status is Status.SCHEDULED]
         return sorted(waiting, key=lambda job: (job.ready_at, job.id))
+
+    def _selected(self, selection: Selection, now: int) -> list[JobRecord]:
+        return [job for job in self._jobs.values() if job in selection and not decide.is_expired(job, now)]
+
+    def _apply(self, change: Change, job: JobRecord, now: int) -> JobRecord | None:
+        after = change.apply(job, now)
+        if after is None:
+            self._remove(job.id)
+            self._free([job.id] if job.id in self._owner else [])
+            return None
+        if isinstance(change, Retry):
+            self._errors.pop(job.id, None)
+        self._jobs[job.id] = after
+        return after
 
     def _settle(self, settled: Settled) -> None:
         job = settled.job
@@ -162,6 +415,14 @@ class MemoryStore:
     def _free(self, ids: Sequence[str]) -> None:
         for job_id in ids:
             self._listener.freed(self._owner.pop(job_id), 1)
+            self._give_back(self._held.pop(job_id, ()))
+
+    def _give_back(self, draws: Sequence[Draw]) -> None:
+        for draw in draws:
+            if draw.key in self._buckets:
+                self._buckets[draw.key].give_back(draw.cost)
+        if draws:
+            self._tell_of_budgets({draw.key for draw in draws})
 
     def _announce(self, jobs: Iterable[JobRecord]) -> None:
         ready = {job.queue for job in jobs if job.status is Status.READY}

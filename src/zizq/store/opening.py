@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zizq.clock import Dice
+from zizq.engine.budgets import MAX_BUDGETS
 from zizq.errors import ConfigError
 from zizq.policy import Defaults
 from zizq.store.base import CommitMode, Store
@@ -23,6 +24,7 @@ class StoreOptions:
         cache_bytes: Memory for pages of the database file.
         enqueue_batch: How many enqueue calls share a commit at most.
         complete_batch: How many other calls share a commit at most.
+        max_budgets: How many budgets there may be.
     """
 
     defaults: Defaults = field(default_factory=Defaults)
@@ -31,6 +33,7 @@ class StoreOptions:
     cache_bytes: int = 8 * 2**20
     enqueue_batch: int = 1000
     complete_batch: int = 1000
+    max_budgets: int = MAX_BUDGETS
 
 
 def make_store(place: Path | None, options: StoreOptions, dice: Dice) -> Store:
@@ -45,7 +48,7 @@ def make_store(place: Path | None, options: StoreOptions, dice: Dice) -> Store:
         ConfigError: When the extra that the store needs is not installed.
     """
     if place is None:
-        return MemoryStore(options.defaults, dice)
+        return MemoryStore(options.defaults, dice, options.max_budgets)
     try:
         from zizq.store.sqlite.store import SqliteStore
     except ModuleNotFoundError as error:
@@ -59,4 +62,5 @@ def make_store(place: Path | None, options: StoreOptions, dice: Dice) -> Store:
         cache_bytes=options.cache_bytes,
         enqueue_batch=options.enqueue_batch,
         complete_batch=options.complete_batch,
+        max_budgets=options.max_budgets,
     )

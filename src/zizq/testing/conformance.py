@@ -11,105 +11,21 @@ The tests are coroutines, one behaviour each. A store that outlasts its process 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from zizq.clock import Dice
-from zizq.engine import admit
-from zizq.ids import IdGenerator
-from zizq.job import Failure, JobRecord, Status
-from zizq.policy import Backoff, Defaults, Retention
-from zizq.store.base import Store
-from zizq.testing.clock import LoadedDice, ManualClock
-
-NOW = 1_790_000_000_000
-DAY = 86_400_000
-PAYLOAD = msgspec.msgpack.encode({"to": "a@b"})
+from zizq.job import Status
+from zizq.policy import Backoff, Retention
+from zizq.testing.bench import DAY, NOW, PAYLOAD
+from zizq.testing.budget_conformance import BudgetConformance
+from zizq.testing.catalog_conformance import CatalogConformance
+from zizq.testing.cron_conformance import CronConformance, DurableCronConformance
+from zizq.testing.key_conformance import KeyConformance
 
 
-class Recorder:
-    """A listener that remembers what it heard."""
-
-    def __init__(self) -> None:
-        self.queues: list[str] = []
-        self.due: list[int] = []
-        self.freed_by: dict[int, int] = {}
-
-    def available(self, queues: Collection[str]) -> None:
-        """Remember queues with ready jobs."""
-        self.queues += sorted(queues)
-
-    def scheduled(self, at: int) -> None:
-        """Remember when a job is due."""
-        self.due.append(at)
-
-    def freed(self, owner: int, count: int) -> None:
-        """Count what an owner is rid of."""
-        self.freed_by[owner] = self.freed_by.get(owner, 0) + count
-
-
-class Bench:
-    """A store with what a test of it needs at hand."""
-
-    def __init__(self, store: Store, listener: Recorder, dice: LoadedDice) -> None:
-        self.store = store
-        self.heard = listener
-        self.dice = dice
-        self._next_id = IdGenerator(ManualClock(NOW), LoadedDice()).next
-
-    def job(self, queue: str = "q", *, payload: bytes = PAYLOAD, ready_at: int | None = None, **more: Any) -> JobRecord:
-        """A new job, younger than all before it."""
-        raw = msgspec.Raw(payload)
-        return admit.new_job(self._next_id(), NOW, type="t", queue=queue, payload=raw, ready_at=ready_at, **more)
-
-    async def enqueue(self, *jobs: JobRecord) -> list[str]:
-        """Store jobs; returns their identifiers."""
-        await self.store.enqueue(jobs)
-        return [job.id for job in jobs]
-
-    async def take(
-        self, limit: int = 100, *, owner: int = 1, queues: Iterable[str] = (), now: int = NOW
-    ) -> list[JobRecord]:
-        """Take jobs."""
-        return await self.store.take(owner, frozenset(queues), limit, now)
-
-    async def take_ids(self, limit: int = 100, *, owner: int = 1, queues: Iterable[str] = ()) -> list[str]:
-        """Take jobs; returns their identifiers."""
-        return [job.id for job in await self.take(limit, owner=owner, queues=queues)]
-
-    async def fail(self, job_id: str, *, now: int = NOW, **failure: Any) -> JobRecord | None:
-        """Fail a job."""
-        return await self.store.fail(job_id, Failure(**{"message": "boom", **failure}), now)
-
-    async def status(self, job_id: str, now: int = NOW) -> Status | None:
-        """The status that a reader sees."""
-        job = await self.store.get(job_id, now)
-        return None if job is None else job.status
-
-
-class StoreConformance:
+class StoreConformance(CatalogConformance, KeyConformance, BudgetConformance, CronConformance):
     """The suite; a subclass overrides `make`."""
-
-    defaults = Defaults(retry_limit=2, backoff=Backoff(exponent=1.0, base_ms=500, jitter_ms=100), dead_ms=DAY)
-
-    def make(self, place: Path, defaults: Defaults, dice: Dice) -> Store:
-        """A store that is not open, in the given folder if it wants one."""
-        raise NotImplementedError
-
-    @asynccontextmanager
-    async def bench(self, place: Path, defaults: Defaults | None = None) -> AsyncIterator[Bench]:
-        """An open store for the length of a block."""
-        dice, listener = LoadedDice(), Recorder()
-        store = self.make(place, defaults or self.defaults, dice)
-        await store.open(listener)
-        try:
-            yield Bench(store, listener, dice)
-        finally:
-            await store.close()
 
     # ── enqueue ──
 
@@ -370,18 +286,18 @@ class StoreConformance:
                 bench.job(priority=0), bench.job(), bench.job(ready_at=NOW + 9)
             )
             await bench.take(1)
-            assert await bench.store.delete([flying, ready, "nonsense", waiting], NOW) == [True, True, False, True]
+            assert await bench.delete(flying, ready, "nonsense", waiting) == 3
             assert await bench.take() == []
             assert await bench.store.next_due() is None
             assert await bench.store.queues(NOW) == []
             assert await bench.store.succeed([flying], NOW) == [False]
-            assert await bench.store.delete([flying], NOW) == [False]
+            assert await bench.delete(flying) == 0
             assert bench.heard.freed_by == {1: 1}
 
     async def test_a_deleted_job_leaves_the_others_in_order(self, tmp_path: Path) -> None:
         async with self.bench(tmp_path) as bench:
             ids = await bench.enqueue(*[bench.job(priority=n // 2) for n in range(8)])
-            await bench.store.delete([ids[0], ids[3], ids[7]], NOW)
+            assert await bench.delete(ids[0], ids[3], ids[7]) == 3
             assert await bench.take_ids() == [ids[1], ids[2], ids[4], ids[5], ids[6]]
 
     async def test_an_expired_job_is_gone_for_a_delete_too(self, tmp_path: Path) -> None:
@@ -389,8 +305,8 @@ class StoreConformance:
             [job_id] = await bench.enqueue(bench.job(retry_limit=0))
             await bench.take()
             await bench.fail(job_id)
-            assert await bench.store.delete([job_id], NOW + DAY) == [False]
-            assert await bench.store.reap(NOW + DAY, 9) == 0
+            assert await bench.delete(job_id, now=NOW + DAY) == 0
+            assert await bench.store.reap(NOW + DAY, 9) == 1
 
     async def test_queues_are_those_with_a_job_in_any_status(self, tmp_path: Path) -> None:
         async with self.bench(tmp_path) as bench:
@@ -415,7 +331,7 @@ class StoreConformance:
             assert await bench.take_ids() == [again]
 
 
-class DurableStoreConformance(StoreConformance):
+class DurableStoreConformance(StoreConformance, DurableCronConformance):
     """What a store must do besides when it outlasts its process."""
 
     async def test_everything_is_there_after_a_restart(self, tmp_path: Path) -> None:

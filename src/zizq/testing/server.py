@@ -12,7 +12,7 @@ from zizq.server.app import App
 from zizq.server.serve import listening
 from zizq.server.settings import Settings
 from zizq.store.base import Store
-from zizq.store.memory import MemoryStore
+from zizq.store.opening import make_store
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ async def running_server(
     options = replace(Settings(port=0), **settings)
     dice = dice or SystemDice()
     if store is None and "root_dir" not in settings:
-        store = MemoryStore(options.store_options.defaults, dice)
+        store = make_store(None, options.store_options, dice)
     app = App(options, store=store, clock=clock, dice=dice)
     await app.start()
     try:

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from zizq.cron import CronEntry, CronGroup
 from zizq.errors import BadRequest, DecodeError, NotAcceptable, UnsupportedMedia
 from zizq.job import JobRecord
 
@@ -136,6 +137,18 @@ def job_to_send(job: JobRecord, form: Format) -> JobRecord:
     if form is Format.MSGPACK or job.payload is None:
         return job
     return job.with_(payload=payload_to_send(job.payload, form))
+
+
+def entry_to_send(entry: CronEntry, form: Format) -> CronEntry:
+    """A cron entry whose payload is in the format of a response."""
+    if form is Format.MSGPACK:
+        return entry
+    return entry.with_(job=msgspec.structs.replace(entry.job, payload=payload_to_send(entry.job.payload, form)))
+
+
+def group_to_send(group: CronGroup, form: Format) -> CronGroup:
+    """A cron group whose payloads are in the format of a response."""
+    return group.with_(entries=tuple(entry_to_send(entry, form) for entry in group.entries))
 
 
 def read_payload(raw: bytes | msgspec.Raw, form: Format) -> Any:

@@ -9,19 +9,31 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from zizq.job import DEFAULT_PRIORITY, ErrorRecord, JobRecord
+from zizq.budget import MAX_TOKENS, Budget
+from zizq.job import DEFAULT_PRIORITY, Batch, ErrorRecord, JobRecord
 
+MAX_U32 = 2**32 - 1
+MAX_U64 = 2**64 - 1
 U16 = Annotated[int, Meta(ge=0, le=2**16 - 1)]
-U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
-U64 = Annotated[int, Meta(ge=0)]
+U32 = Annotated[int, Meta(ge=0, le=MAX_U32)]
+_BEYOND_F32 = 2.0**128 - 2.0**103
+"""The least number that 32 bits can only round to infinity."""
+# msgspec compares with numbers of 63 bits at most, and no text is read by the rule for names: what is only in the
+# schema of these three is checked where a body is turned into a job, a budget or a patch.
+U64 = Annotated[int, Meta(ge=0, extra_json_schema={"maximum": MAX_U64})]
+F32 = Annotated[float, Meta(extra_json_schema={"exclusiveMinimum": -_BEYOND_F32, "exclusiveMaximum": _BEYOND_F32})]
+Name = Annotated[str, Meta(extra_json_schema={"minLength": 1, "pattern": r"^[^\x00,*?\[\]{}\\]*$"})]
+Tokens = Annotated[U32, Meta(description=f"From 1 to {MAX_TOKENS}, else 422.")]
+Cost = Annotated[U32, Meta(description="At least 1, else 422.")]
+Period = Annotated[U64, Meta(description="At least 1, else 422.")]
 
 
 class BackoffBody(msgspec.Struct, frozen=True):
     """A backoff as it is sent: all three members are required."""
 
-    exponent: float
+    exponent: F32
     base_ms: U32
     jitter_ms: U32
 
@@ -33,11 +45,77 @@ class RetentionBody(msgspec.Struct, frozen=True, omit_defaults=True):
     dead_ms: U64 | None = None
 
 
+class StrategyBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A strategy as it is sent."""
+
+    type: str
+    duration_ms: Period | None = None
+    burst: Tokens | None = None
+
+
+class BudgetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A budget as it is sent (protocol.md#8.2), without its key."""
+
+    # A misspelt limit would be no limit: in bodies of budgets, and only there, unknown members are refused.
+    allocation: Tokens
+    strategy: StrategyBody
+
+
+class StrategyPatchBody(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """Changes to a strategy: null clears a member, one that is absent stays. `type` cannot be null."""
+
+    type: str | UnsetType | None = UNSET
+    duration_ms: Period | UnsetType | None = UNSET
+    burst: Tokens | UnsetType | None = UNSET
+
+
+class BudgetPatchBody(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """Changes to a budget: what is absent stays. Its members cannot be null."""
+
+    allocation: Tokens | UnsetType | None = UNSET
+    strategy: StrategyPatchBody | UnsetType | None = UNSET
+
+
+class DrawBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a job is to draw from one budget, as it is sent (protocol.md#8.3); `bucket` is reserved, and refused."""
+
+    key: Name
+    cost: Cost | None = None
+    create_with: BudgetBody | None = None
+    bucket: Any = None
+
+
+class BindingsBody(msgspec.Struct):
+    """All that a job is to draw from budgets (protocol.md#8.4)."""
+
+    budgets: list[DrawBody]
+
+
+class BindingBody(msgspec.Struct, omit_defaults=True):
+    """What a job is to draw from the budget in the path."""
+
+    cost: Cost | None = None
+    create_with: BudgetBody | None = None
+
+
+class CostBody(msgspec.Struct):
+    """What a job is to draw from a budget that it draws on already."""
+
+    cost: Cost
+
+
+class Rebound(msgspec.Struct):
+    """How many jobs draw otherwise now, and how many could not be changed."""
+
+    changed: int
+    blocked: int
+
+
 class Enqueue(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One job to enqueue (protocol.md#2.2)."""
 
-    type: str
-    queue: str
+    type: Name
+    queue: Name
     payload: msgspec.Raw
     priority: U16 | None = DEFAULT_PRIORITY
     ready_at: U64 | None = None
@@ -46,8 +124,8 @@ class Enqueue(msgspec.Struct, kw_only=True, omit_defaults=True):
     retention: RetentionBody | None = None
     unique_key: str | None = None
     unique_while: str | None = None
-    batch: dict[str, Any] | None = None
-    budgets: list[dict[str, Any]] | None = None
+    batch: Batch | None = None
+    budgets: list[DrawBody] | None = None
 
 
 class EnqueueBulk(msgspec.Struct):
@@ -70,10 +148,28 @@ class EnqueuedBulk(msgspec.Struct):
     jobs: list[Enqueued]
 
 
+class RetentionPatchBody(msgspec.Struct, omit_defaults=True):
+    """Changes to a retention: null clears a member, one that is absent stays."""
+
+    completed_ms: U64 | UnsetType | None = UNSET
+    dead_ms: U64 | UnsetType | None = UNSET
+
+
+class PatchBody(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Changes to jobs (protocol.md#2.9): null clears, what is absent stays. `queue` and `priority` cannot be null."""
+
+    queue: Name | UnsetType | None = UNSET
+    priority: U16 | UnsetType | None = UNSET
+    ready_at: U64 | UnsetType | None = UNSET
+    retry_limit: U32 | UnsetType | None = UNSET
+    backoff: BackoffBody | UnsetType | None = UNSET
+    retention: RetentionPatchBody | UnsetType | None = UNSET
+
+
 class SuccessBulk(msgspec.Struct):
     """Identifiers of jobs that succeeded."""
 
-    ids: list[str]
+    ids: Annotated[list[str], Meta(extra_json_schema={"minItems": 1})]
 
 
 class NotFoundIds(msgspec.Struct):
@@ -100,11 +196,42 @@ class Pages(msgspec.Struct, rename={"self_": "self"}):
     prev: str | None
 
 
+class JobPage(msgspec.Struct):
+    """A page of jobs, with their payloads."""
+
+    jobs: list[JobRecord]
+    pages: Pages
+
+
 class ErrorPage(msgspec.Struct):
     """A page of the errors of a job."""
 
     errors: list[ErrorRecord]
     pages: Pages
+
+
+class Count(msgspec.Struct):
+    """How many jobs there are."""
+
+    count: int
+
+
+class Patched(msgspec.Struct):
+    """How many jobs were patched."""
+
+    patched: int
+
+
+class Retried(msgspec.Struct):
+    """How many jobs were retried."""
+
+    retried: int
+
+
+class Deleted(msgspec.Struct):
+    """How many jobs were deleted."""
+
+    deleted: int
 
 
 class Queues(msgspec.Struct):
@@ -113,10 +240,54 @@ class Queues(msgspec.Struct):
     queues: list[str]
 
 
-class Health(msgspec.Struct):
-    """Whether the server serves."""
+class BudgetList(msgspec.Struct):
+    """All budgets, sorted by their keys."""
+
+    budgets: list[Budget]
+
+
+class CronEntryBody(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An entry of a cron group to set (protocol.md#7.2); `job` has no `ready_at`."""
+
+    name: Name
+    expression: str
+    timezone: str | None = None
+    paused: bool | None = None
+    job: Enqueue
+
+
+class CronGroupBody(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A cron group to set, with all its entries; those that are not in it are deleted."""
+
+    timezone: str | None = None
+    paused: bool | None = None
+    entries: list[CronEntryBody]
+
+
+class CronGroupPatchBody(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Changes to a cron group: what is absent stays; a `timezone` of null is cleared."""
+
+    timezone: str | UnsetType | None = UNSET
+    paused: bool | None = None
+
+
+class CronEntryPatchBody(msgspec.Struct):
+    """Whether an entry of a cron group is paused."""
+
+    paused: bool
+
+
+class Crons(msgspec.Struct):
+    """Names of cron groups."""
+
+    crons: list[str]
+
+
+class Health(msgspec.Struct, omit_defaults=True):
+    """Whether the server serves: "ok", or "read-only" and why."""
 
     status: str
+    reason: str | None = None
 
 
 class Version(msgspec.Struct):

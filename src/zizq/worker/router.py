@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
+from zizq.client.aio import Client
+from zizq.client.enqueue import Enqueue
 from zizq.client.job import Job
-from zizq.client.kinds import Kind, kind_of
+from zizq.client.kinds import Kind, kind_of, request_for
 from zizq.client.options import Duration
 from zizq.errors import ConfigError, NoRouteError
 from zizq.worker.executors import Executors
@@ -29,6 +31,7 @@ class Router:
     def __init__(self, state: Any = None) -> None:
         self._state = state
         self._routes: dict[str, Route] = {}
+        self._crons: dict[str, tuple[str, Enqueue]] = {}
         self._fallback: Route | None = None
 
     @overload
@@ -43,6 +46,8 @@ class Router:
         executor: str | None = None,
         timeout: Duration | None = None,
         replace: bool = False,
+        cron: str | None = None,
+        cron_job: object = None,
     ) -> Callable[[F], F]: ...
 
     def route(
@@ -53,6 +58,8 @@ class Router:
         executor: str | None = None,
         timeout: Duration | None = None,
         replace: bool = False,
+        cron: str | None = None,
+        cron_job: object = None,
     ) -> Any:
         """Register a handler: bare, `@router.route`, or with arguments, `@router.route("name", timeout=5)`.
 
@@ -63,16 +70,23 @@ class Router:
             timeout: How long a run may take, a timedelta or seconds; then it fails as `HandlerTimeout`. None is no
                 limit. A thread cannot be interrupted: it fails at once all the same, and keeps its slot until it ends.
             replace: Take the place of an earlier route; otherwise a second one for a type is an error.
+            cron: When such a job is to be enqueued by the server, as a cron expression; `define_crons` tells it so.
+            cron_job: The job: an instance of the kind, or an `Enqueue`. None is, for a type that is named, a job
+                without a payload.
 
         Raises:
-            ConfigError: When the type has a route, or the handler does not fit what is asked for.
+            ConfigError: When the type has a route, or the handler or the cron does not fit what is asked for.
         """
 
         def register(handler: F) -> F:
             name, kind = _named(target, handler)
             if name in self._routes and not replace:
                 raise ConfigError(f"{name!r} has a route already; replace=True puts {name_of(handler)} in its place")
+            firing = _firing(name, kind, cron, cron_job)
             self._routes[name] = route(handler, kind=kind, executor=executor, timeout=timeout, state=self._state)
+            self._crons.pop(name, None)
+            if firing is not None:
+                self._crons[name] = firing
             return handler
 
         if target is None or isinstance(target, (str, type)):
@@ -90,6 +104,27 @@ class Router:
             raise ConfigError("the router has a fallback already")
         self._fallback = route(handler, kind=None, state=self._state)
         return handler
+
+    async def define_crons(
+        self, client: Client, group: str, *, timezone: str | None = None, paused: bool | None = None
+    ) -> None:
+        """Define a cron group of all routes that have a cron, each an entry named like its type.
+
+        The group becomes what the routes say: entries of other names in it are gone. Do it where the program is
+        deployed, or where each worker starts.
+
+        Args:
+            client: Tells the server.
+            group: The name of the group.
+            timezone: Whose clocks are meant, as an IANA name; None is the zone of the server.
+            paused: Whether the group is paused; None leaves it as it is.
+
+        Raises:
+            InvalidRequest: When the server finds an expression, the zone or a job wrong; nothing has changed.
+        """
+        async with client.define_cron(group, timezone=timezone, paused=paused) as crons:
+            for name, (expression, request) in self._crons.items():
+                crons.entry(name, expression, request)
 
     def find(self, job_type: str) -> Route:
         """The route of a type.
@@ -125,3 +160,17 @@ def _named(target: str | type | None, handler: Handler) -> tuple[str, Kind[Any] 
     if kind is None:
         raise ConfigError(f"{name_of(handler)} takes any Job: name its type, @router.route('name')")
     return kind.name, kind
+
+
+def _firing(name: str, kind: Kind[Any] | None, cron: str | None, job: object) -> tuple[str, Enqueue] | None:
+    """When a job is to be enqueued for a route, and which."""
+    if cron is None:
+        if job is not None:
+            raise ConfigError(f"cron_job={job!r} of {name!r} is enqueued by no cron: give cron as well, or neither")
+        return None
+    if job is None and kind is not None:
+        raise ConfigError(f"cron={cron!r} of {name!r} has no job to enqueue: give cron_job, an instance of the kind")
+    request = Enqueue(name, None) if job is None else request_for(job)
+    if request.type != name:
+        raise ConfigError(f"cron_job of {name!r} is a job of type {request.type!r}, which goes to another route")
+    return cron, request

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from zizq.client.calls import Request, Response
+from zizq.client.call import Request, Response
 from zizq.wire.codec import Format, encode
 
 JOB = {

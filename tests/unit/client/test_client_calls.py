@@ -139,15 +139,17 @@ def test_an_id_that_would_change_the_path_is_refused(id):
         ask("delete_job", id)
 
 
-def test_list_errors_asks_for_a_page():
+def test_an_error_of_a_job_has_its_times():
     record = {"attempt": 3, "message": "m", "dequeued_at": 1, "failed_at": 1_790_000_000_000}
-    body = {"errors": [record], "pages": {"self": "/", "next": None, "prev": None}}
-    errors, request = ask("list_errors", "a", after=4, order="desc", limit=2, answers=[answer(body)])
-    assert request.path == "/jobs/a/errors?order=desc&limit=2&from=4"
-    assert errors[0].attempt == 3
-    assert errors[0].error_type is None
-    assert errors[0].failed_at.year == 2026
-    assert errors[0].dequeued_at.year == 1970
+    error, request = ask("get_error", "a", 3, answers=[answer(record)])
+    assert request.path == "/jobs/a/errors/3"
+    assert (error.attempt, error.error_type, error.failed_at.year, error.dequeued_at.year) == (3, None, 2026, 1970)
+
+
+@pytest.mark.parametrize("options", [{"priority": 2**70}, {"queue": "\ud800"}])
+def test_a_request_that_cannot_be_encoded_is_an_encode_error(options):
+    with pytest.raises(EncodeError, match="cannot be sent"):
+        ask("enqueue_raw", "send", 1, form="msgpack", **options)
 
 
 def test_success_in_bulk_returns_the_ids_that_were_not_in_flight():

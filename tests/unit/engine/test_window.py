@@ -68,16 +68,16 @@ def test_a_blind_queue_stops_a_take_over_all_queues() -> None:
     ready = ReadySet()
     ready.insert([job(1, queue="a")])
     ready.open("b")
-    assert ready.take((), 5) == []
+    assert ready.take((), 5, 0) == []
     assert ready.blind(()) == ["b"]
-    assert [one.id for one in ready.take(("a",), 5)] == ["00001"]
+    assert [one.id for one in ready.take(("a",), 5, 0)] == ["00001"]
 
 
 def test_a_refill_opens_a_blind_queue() -> None:
     ready = ReadySet()
     ready.open("b")
     ready.refill("b", [job(1, queue="b"), job(2, queue="b")], (5, "00003"))
-    assert [one.id for one in ready.take((), 5)] == ["00001", "00002"]
+    assert [one.id for one in ready.take((), 5, 0)] == ["00001", "00002"]
     assert ready.blind(()) == ["b"]
     ready.refill("b", [], None)
     assert (ready.blind(()), ready.edge("b")) == ([], None)
@@ -87,7 +87,7 @@ def test_a_take_stops_where_a_queue_runs_dry_with_more_in_the_store() -> None:
     ready = ReadySet(total=LEAST, limit=LEAST)
     ready.insert([job(number, queue="a") for number in range(LEAST + 1)])
     ready.insert([job(99, queue="b")])
-    taken = ready.take((), 100)
+    taken = ready.take((), 100, 0)
     assert [one.id for one in taken] == [f"{number:05}" for number in range(LEAST)]
     assert ready.blind(()) == ["a"]
 
@@ -96,7 +96,7 @@ def test_a_half_empty_window_with_more_in_the_store_is_low() -> None:
     ready = ReadySet(total=LEAST, limit=LEAST)
     ready.insert([job(number) for number in range(LEAST + 1)])
     assert ready.low(()) == []
-    ready.take((), LEAST // 2 + 1)
+    ready.take((), LEAST // 2 + 1, 0)
     assert ready.low(()) == ["q"]
     assert ready.low(("other",)) == []
 
@@ -106,13 +106,13 @@ def test_takes_over_queues_are_one_merge(some: list[tuple[int, str]], limit: int
     ready = ReadySet()
     made = [job(number, priority, queue) for number, (priority, queue) in enumerate(some)]
     ready.insert(made)
-    assert ready.take(("a", "c"), limit) == sorted([one for one in made if one.queue != "b"], key=key_of)[:limit]
+    assert ready.take(("a", "c"), limit, 0) == sorted([one for one in made if one.queue != "b"], key=key_of)[:limit]
 
 
 def test_windows_share_what_is_held_in_memory() -> None:
     ready = ReadySet(total=64, limit=64)
     for queue in ("a", "b", "c", "d"):
         ready.insert([job(number, queue=queue) for number in range(64)])
-    held = [len(ready.take((queue,), 100)) for queue in ("a", "b", "c", "d")]
+    held = [len(ready.take((queue,), 100, 0)) for queue in ("a", "b", "c", "d")]
     # Each was cut when it was filled, to its share among those there were.
     assert held == [64, 32, 21, 16]

@@ -13,8 +13,8 @@ from zizq.engine.window import LEAST, ReadySet
 from zizq.errors import Unavailable
 from zizq.policy import Defaults
 from zizq.store.sqlite.store import SqliteStore
+from zizq.testing.bench import Bench, Recorder
 from zizq.testing.clock import LoadedDice
-from zizq.testing.conformance import NOW, Bench, Recorder
 
 SMALL = LEAST  # jobs that a window holds here
 
@@ -97,7 +97,7 @@ async def test_a_job_that_is_deleted_while_it_is_given_back_stays_deleted(tmp_pa
     async with small_windows(tmp_path) as bench:
         [job_id] = await bench.enqueue(bench.job())
         await bench.take(owner=1)
-        await asyncio.gather(bench.store.release(1), bench.store.delete([job_id], NOW))
+        await asyncio.gather(bench.store.release(1), bench.delete(job_id))
         assert await bench.take_ids() == []
 
 
@@ -131,7 +131,7 @@ async def test_a_take_that_is_cancelled_while_it_reads_payloads_takes_nothing(tm
 async def test_a_job_deleted_while_its_payload_is_read_is_neither_handed_out_nor_freed(tmp_path: Path) -> None:
     async with small_windows(tmp_path) as bench:
         kept, deleted = await bench.enqueue(bench.job(), bench.job(payload=HEAVY))
-        taken, _ = await asyncio.gather(bench.take_ids(), bench.store.delete([deleted], NOW))
+        taken, _ = await asyncio.gather(bench.take_ids(), bench.delete(deleted))
         if taken == [kept]:
             assert bench.heard.freed_by == {}
         else:  # it was handed out before it was deleted

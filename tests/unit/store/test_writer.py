@@ -19,8 +19,8 @@ from zizq.store.base import CommitMode
 from zizq.store.sqlite import checkpoints
 from zizq.store.sqlite.schema import APPLICATION_ID, FolderLock, open_database
 from zizq.store.sqlite.store import SqliteStore
+from zizq.testing.bench import NOW, Bench, Recorder
 from zizq.testing.clock import LoadedDice
-from zizq.testing.conformance import NOW, Bench, Recorder
 
 
 async def opened(place: Path, **options: Any) -> Bench:
@@ -81,7 +81,7 @@ async def test_the_tally_is_what_the_jobs_are(tmp_path: Path) -> None:
         await bench.take(limit=4)
         await bench.store.succeed(ids[:1], NOW)
         await bench.fail(ids[1])
-        await bench.store.delete(ids[2:3], NOW)
+        await bench.delete(*ids[2:3])
         await bench.store.promote(NOW + 1, 9)
         db = bench.store._writer._db
         counted = list(db.execute("SELECT queue, status, count(*) FROM jobs GROUP BY queue, status"))

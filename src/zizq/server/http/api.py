@@ -11,16 +11,24 @@ from urllib.parse import unquote
 
 from zizq.clock import Clock
 from zizq.errors import NotAcceptable, Refusal, Unavailable, UnsupportedMedia
+from zizq.server.bindings import Bindings
 from zizq.server.broker import Broker
+from zizq.server.budgets import Budgets
+from zizq.server.catalog import Catalog
+from zizq.server.crontab import Crontab
+from zizq.server.http.bindings import BindingHandlers
+from zizq.server.http.budgets import BudgetHandlers
+from zizq.server.http.crons import CronHandlers
 from zizq.server.http.departures import Departures
 from zizq.server.http.exchange import NO_CONTENT, Receive, Request, Response, Scope, Send, respond
 from zizq.server.http.jobs import JobHandlers
+from zizq.server.http.listing import ListHandlers
 from zizq.server.http.take import TakeHandler
-from zizq.wire import codec, framing
+from zizq.wire import codec, framing, openapi
 from zizq.wire import operations as op
 from zizq.wire.codec import Format
 from zizq.wire.faults import STATUS
-from zizq.wire.messages import ErrorBody, Health, Queues, Version
+from zizq.wire.messages import ErrorBody, Health, Version
 
 log = logging.getLogger("zizq.api.primary")
 
@@ -31,7 +39,11 @@ class Api:
     """The primary API.
 
     Args:
-        broker: What the handlers call.
+        broker: What handlers call to enqueue, take and settle.
+        catalog: What handlers call to read and change what is queued.
+        crontab: What handlers call to read and change crons.
+        budgets: What handlers call to read and change budgets.
+        bindings: What handlers call to change what jobs draw from budgets.
         clock: Measures silence and latency.
         departures: Says when the client of a stream has gone.
         version: What GET /version answers.
@@ -39,30 +51,55 @@ class Api:
         max_body: The largest request body, in bytes.
     """
 
-    def __init__(
-        self, broker: Broker, clock: Clock, departures: Departures, version: str, *, heartbeat_ms: int, max_body: int
+    def __init__(  # noqa: PLR0913 - the API is on this many parts
+        self,
+        broker: Broker,
+        catalog: Catalog,
+        crontab: Crontab,
+        budgets: Budgets,
+        bindings: Bindings,
+        clock: Clock,
+        departures: Departures,
+        version: str,
+        *,
+        heartbeat_ms: int,
+        max_body: int,
     ) -> None:
         self._broker = broker
         self._clock = clock
         self._version = version
         self._max_body = max_body
         self._take = TakeHandler(broker, clock, departures, heartbeat_ms)
-        self._routes = Routes(self._handlers(JobHandlers(broker)))
+        own = self._handlers(JobHandlers(broker, catalog), ListHandlers(catalog))
+        self._routes = Routes(
+            own
+            | CronHandlers(crontab, broker).routes
+            | BudgetHandlers(budgets).routes
+            | BindingHandlers(bindings, clock).routes
+        )
 
-    def _handlers(self, jobs: JobHandlers) -> dict[op.Operation, Handler]:
+    def _handlers(self, jobs: JobHandlers, lists: ListHandlers) -> dict[op.Operation, Handler]:
         return {
             op.HEALTH: self._health,
             op.VERSION: self._get_version,
-            op.QUEUES: self._queues,
+            op.OPENAPI: self._openapi,
+            op.QUEUES: lists.queues,
             op.RESET: self._reset,
             op.ENQUEUE: jobs.enqueue,
             op.ENQUEUE_BULK: jobs.enqueue_bulk,
+            op.LIST_JOBS: lists.list_jobs,
+            op.COUNT_JOBS: lists.count_jobs,
+            op.PATCH_JOBS: lists.patch_jobs,
+            op.DELETE_JOBS: lists.delete_jobs,
+            op.RETRY_JOBS: lists.retry_jobs,
             op.SUCCEED_BULK: jobs.succeed_bulk,
             op.GET_JOB: jobs.get,
+            op.PATCH_JOB: jobs.patch,
             op.DELETE_JOB: jobs.delete,
+            op.RETRY_JOB: jobs.retry,
             op.SUCCEED: jobs.succeed,
             op.FAIL: jobs.fail,
-            op.LIST_ERRORS: jobs.list_errors,
+            op.LIST_ERRORS: lists.list_errors,
             op.GET_ERROR: jobs.get_error,
         }
 
@@ -120,13 +157,13 @@ class Api:
         trouble = self._broker.trouble()
         if trouble is None:
             return request.answer(200, Health("ok"))
-        return request.answer(200, {"status": "read-only", "reason": trouble})
+        return request.answer(200, Health("read-only", trouble))
 
     async def _get_version(self, request: Request) -> Response:
         return request.answer(200, Version(self._version))
 
-    async def _queues(self, request: Request) -> Response:
-        return request.answer(200, Queues(await self._broker.queues()))
+    async def _openapi(self, request: Request) -> Response:
+        return Response(200, openapi.encoded(self._version, request.form), request.form.value.encode())
 
     async def _reset(self, request: Request) -> Response:
         await self._broker.reset()
@@ -151,6 +188,8 @@ class Routes:
             methods[operation.method] = handler
             if operation.method == "GET":
                 methods["HEAD"] = handler
+        # Where two shapes fit a path, the one that is fixed earlier wins.
+        self._shaped = dict(sorted(self._shaped.items(), key=lambda item: [part == "*" for part in item[0]]))
         self._fixed.setdefault(op.TAKE.path, {})
 
     def find(self, method: str, path: str) -> tuple[Handler, tuple[str, ...]] | Response:

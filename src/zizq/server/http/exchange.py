@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from zizq.errors import BadRequest, BodyTooLarge
 from zizq.wire import codec
 from zizq.wire.codec import Body, Format, T
+from zizq.wire.operations import Operation
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -24,6 +25,8 @@ class Response(NamedTuple):
     body: bytes = b""
     content_type: bytes | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    rest: Sequence[bytes] = ()
+    """More of the body, sent piece by piece."""
 
 
 NO_CONTENT = Response(204)
@@ -69,8 +72,8 @@ class Request:
         value = self._headers.get(name)
         return None if value is None else _visible(value)
 
-    def query(self, *known: str) -> dict[str, str]:
-        """The query parameters.
+    def query(self, operation: Operation) -> dict[str, str]:
+        """The query parameters, of those that the operation knows.
 
         Raises:
             BadRequest: When one is unknown or comes twice.
@@ -78,8 +81,9 @@ class Request:
         raw: bytes = self.scope["query_string"]
         if not raw:
             return {}
+        known = [parameter.name for parameter in operation.query]
         found: dict[str, str] = {}
-        for name, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True):
+        for name, value in parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True):
             if name not in known:
                 raise BadRequest(f"invalid query parameters: unknown field `{name}`, expected {_listed(known)}")
             if name in found:
@@ -129,6 +133,10 @@ class Request:
         """A response in the format that the caller accepts."""
         return Response(status, codec.encode(value, self.form), _CONTENT_TYPE[self.form])
 
+    def answer_pieces(self, status: int, pieces: Sequence[bytes]) -> Response:
+        """A response whose body is in the format that the caller accepts already, in pieces."""
+        return Response(status, pieces[0], _CONTENT_TYPE[self.form], rest=pieces[1:])
+
 
 _CONTENT_TYPE = {form: form.value.encode() for form in Format}
 
@@ -140,9 +148,13 @@ async def respond(send: Send, response: Response, *, with_body: bool = True) -> 
         headers.append((b"content-type", response.content_type))
     # A 204 has no body and so no length: HTTP/2 clients take one for a broken stream (protocol.md#1.4).
     if response.status != 204:
-        headers.append((b"content-length", b"%d" % len(response.body)))
+        headers.append((b"content-length", b"%d" % (len(response.body) + sum(map(len, response.rest)))))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": response.body if with_body else b""})
+    body = response.body if with_body else b""
+    for piece in response.rest if with_body else ():
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        body = piece
+    await send({"type": "http.response.body", "body": body})
 
 
 @lru_cache(maxsize=256)
@@ -152,13 +164,5 @@ def _visible(value: bytes) -> str:
     return text if text.isascii() and text.replace("\t", " ").isprintable() else ""
 
 
-def _listed(known: tuple[str, ...]) -> str:
-    return ", ".join(f"`{name}`" for name in known) or "no parameter"
-
-
-def whole_number(text: str, most: int) -> int | None:
-    """The number that a parameter says, 0 to `most`; None when it says none."""
-    # The length comes first: Python refuses to read thousands of digits.
-    if not (text.isascii() and text.isdecimal()) or len(text) > 20 or int(text) > most:
-        return None
-    return int(text)
+def _listed(known: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in known)

@@ -11,13 +11,15 @@ from zizq.errors import BadRequest, Unavailable
 from zizq.server.broker import Broker
 from zizq.server.consumers import Consumer
 from zizq.server.http.departures import Departures
-from zizq.server.http.exchange import Request, Send, whole_number
+from zizq.server.http.exchange import Request, Send
+from zizq.server.http.query import items, whole_number
 from zizq.wire import framing
 from zizq.wire.framing import StreamFormat
+from zizq.wire.messages import MAX_U32
+from zizq.wire.operations import DEFAULT_PREFETCH, TAKE
 
 log = logging.getLogger("zizq.take")
 
-_MAX_PREFETCH = 2**32 - 1
 FRAMES_MOST = 512
 """Jobs that are encoded in one go, some 0.5 ms of the event loop."""
 
@@ -41,9 +43,9 @@ class TakeHandler:
     async def stream(self, request: Request, send: Send) -> None:
         """GET /jobs/take: runs until the client leaves or the server stops; what is unacknowledged is released."""
         form = framing.stream_format(request.header(b"accept"))
-        query = request.query("prefetch", "queue")
-        prefetch = _prefetch(query.get("prefetch", "1"))
-        queues = [queue for queue in query.get("queue", "").split(",") if queue]
+        query = request.query(TAKE)
+        prefetch = _prefetch(query.get("prefetch", str(DEFAULT_PREFETCH)))
+        queues = items(query.get("queue", ""))
         await send(
             {
                 "type": "http.response.start",
@@ -100,7 +102,7 @@ async def _watch(request: Request, gone: Callable[[], None]) -> None:
 
 
 def _prefetch(text: str) -> int:
-    prefetch = whole_number(text, _MAX_PREFETCH)
+    prefetch = whole_number(text, MAX_U32)
     if prefetch is None:
         raise BadRequest(f"invalid query parameters: prefetch {text!r} is not a whole number of 0 or more")
     return prefetch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from zizq.engine.decide import Settled
 from zizq.job import JobRecord
@@ -20,9 +20,10 @@ class Holding:
     neither settled nor released a second time.
     """
 
-    __slots__ = ("job", "owner", "settling")
+    __slots__ = ("bound", "job", "owner", "settling")
 
     def __init__(self, job: JobRecord, owner: int) -> None:
+        self.bound = job.unique_key is not None or job.batch is not None or job.budgets is not None
         self.job = job
         self.owner = owner
         self.settling = False
@@ -34,6 +35,9 @@ class Flight:
     def __init__(self) -> None:
         self._holdings: dict[str, Holding] = {}
         self._owned: dict[int, set[str]] = {}
+        self._keyed: dict[tuple[str, str], set[str]] = {}
+        self.on_left: Callable[[JobRecord], None] = lambda job: None
+        """Hears of jobs that draw on budgets when they leave, for whatever reason."""
 
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._holdings
@@ -43,10 +47,24 @@ class Flight:
         holding = self._holdings.get(job_id)
         return None if holding is None else holding.job
 
+    def snapshot(self) -> dict[str, JobRecord]:
+        """All jobs in flight, without their payloads."""
+        return {job_id: holding.job for job_id, holding in self._holdings.items()}
+
+    def among(self, ids: Collection[str]) -> dict[str, JobRecord]:
+        """Those of the identifiers that are in flight, without their payloads."""
+        return {job_id: self._holdings[job_id].job for job_id in ids if job_id in self._holdings}
+
+    def replace(self, job: JobRecord) -> None:
+        """Change a job that is in flight."""
+        self._holdings[job.id].job = job
+
     def add(self, jobs: Iterable[JobRecord], owner: int) -> None:
         """Note that an owner holds jobs."""
         for job in jobs:
-            self._holdings[job.id] = Holding(job, owner)
+            holding = self._holdings[job.id] = Holding(job, owner)
+            if holding.bound:
+                self._keyed.setdefault(_key(job), set()).add(job.id)
             if owner >= 0:
                 self._owned.setdefault(owner, set()).add(job.id)
 
@@ -67,6 +85,8 @@ class Flight:
                 holding.owner = LOST
             else:
                 del self._holdings[job_id]
+                if holding.bound:
+                    self._unbind(holding.job)
                 recalled.append(job_id)
         return recalled
 
@@ -101,13 +121,31 @@ class Flight:
         freed: dict[int, int] = {}
         for job_id in ids:
             holding = self._holdings.pop(job_id, None)
-            if holding is None or holding.owner < 0:
+            if holding is None:
+                continue
+            if holding.bound:
+                self._unbind(holding.job)
+                if holding.job.budgets is not None:
+                    self.on_left(holding.job)
+            if holding.owner < 0:
                 continue
             freed[holding.owner] = freed.get(holding.owner, 0) + 1
             owned = self._owned.get(holding.owner)
             if owned is not None:
                 owned.discard(job_id)
         return freed
+
+    def with_keys(self, jobs: Iterable[JobRecord], batches: Iterable[str]) -> set[str]:
+        """The jobs in flight that have a unique key of one of the jobs, or one of the batch keys."""
+        keys = [("unique", job.unique_key) for job in jobs if job.unique_key is not None]
+        keys += [("batch", key) for key in batches]
+        return {job_id for key in keys for job_id in self._keyed.get(key, ())}
+
+    def _unbind(self, job: JobRecord) -> None:
+        key = _key(job)
+        self._keyed[key].discard(job.id)
+        if not self._keyed[key]:
+            del self._keyed[key]
 
     def clear(self) -> dict[int, int]:
         """Forget all jobs; returns how many each owner is rid of."""
@@ -117,3 +155,9 @@ class Flight:
 def settled_ids(settled: Iterable[Settled]) -> list[str]:
     """The identifiers of jobs that were decided upon."""
     return [one.job.id for one in settled]
+
+
+def _key(job: JobRecord) -> tuple[str, str]:
+    if job.unique_key is not None:
+        return "unique", job.unique_key
+    return "batch", job.batch.key if job.batch is not None else ""

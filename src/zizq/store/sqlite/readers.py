@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,6 @@ from zizq.errors import Unavailable
 from zizq.store.sqlite.schema import connect
 
 T = TypeVar("T")
-THREADS = 2
 
 
 class Readers:
@@ -24,14 +23,15 @@ class Readers:
     Args:
         path: The database file, which must exist.
         cache_bytes: Memory for pages, for each thread.
+        threads: How many questions are answered at once.
     """
 
-    def __init__(self, path: Path, cache_bytes: int) -> None:
+    def __init__(self, path: Path, cache_bytes: int, threads: int) -> None:
         self._path = path
         self._cache_bytes = cache_bytes
-        self._local = threading.local()
-        self._opened: list[apsw.Connection] = []
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="zizq-reader")
+        self._idle: list[apsw.Connection] = []
+        self._room = asyncio.Semaphore(threads)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="zizq-reader")
 
     async def read(self, question: Callable[[apsw.Connection], T]) -> T:
         """Ask a question on a read-only connection.
@@ -39,22 +39,50 @@ class Readers:
         Raises:
             Unavailable: When the database cannot be read.
         """
+        async with self.lease() as db:
+            return await self.ask(question, db)
+
+    @asynccontextmanager
+    async def lease(self) -> AsyncIterator[apsw.Connection]:
+        """A read-only connection for one caller alone; a transaction that is open at the end is ended.
+
+        Raises:
+            Unavailable: When the database cannot be opened.
+        """
+        async with self._room:
+            db = self._idle.pop() if self._idle else await self.ask(self._connect)
+            try:
+                yield db
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                self._idle.append(db)
+
+    async def ask(self, question: Callable[..., T], *arguments: apsw.Connection) -> T:
+        """Ask a question in one of the threads, of a connection that is leased.
+
+        Raises:
+            Unavailable: When the database cannot be read.
+        """
+        asked = asyncio.get_running_loop().run_in_executor(self._pool, question, *arguments)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._ask, question)
+            # A caller that is cancelled still waits: the connection is not free before the thread is done with it.
+            await asyncio.wait([asked])
+        except asyncio.CancelledError:
+            await asyncio.wait([asked])
+            raise
+        try:
+            return asked.result()
         except apsw.Error as error:
             raise Unavailable(f"the store cannot read just now ({type(error).__name__}: {error})") from error
 
     async def stop(self) -> None:
         """Wait for the questions that were asked, then close the connections."""
         await asyncio.to_thread(self._pool.shutdown)
-        for db in self._opened:
+        for db in self._idle:
             db.close()
 
-    def _ask(self, question: Callable[[apsw.Connection], T]) -> T:
-        db: apsw.Connection | None = getattr(self._local, "db", None)
-        if db is None:
-            db = connect(self._path, self._cache_bytes)
-            db.execute("PRAGMA query_only = ON")
-            self._local.db = db
-            self._opened.append(db)
-        return question(db)
+    def _connect(self) -> apsw.Connection:
+        db = connect(self._path, self._cache_bytes)
+        db.execute("PRAGMA query_only = ON")
+        return db

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
-from zizq.job import ErrorRecord, JobRecord, Status
+from zizq.budget import Draw
+from zizq.engine.purse import budget_keys
+from zizq.engine.unique import Scope
+from zizq.job import Batch, ErrorRecord, JobRecord, Status
 from zizq.policy import Backoff, Retention
 
 STATUS = {Status.SCHEDULED: 0, Status.READY: 1, Status.IN_FLIGHT: 1, Status.COMPLETED: 2, Status.DEAD: 3}
 """How a status is stored. A job in flight is stored as ready, so that it is ready again after a crash."""
-_NAMED = (Status.SCHEDULED, Status.READY, Status.COMPLETED, Status.DEAD)
+NAMED = (Status.SCHEDULED, Status.READY, Status.COMPLETED, Status.DEAD)
+"""The statuses as they are stored, by number."""
 
 LIGHT = 4096
 """The largest payload, in bytes, that waits in memory with its job; heavier ones are read when they are taken."""
 
-_META = "id, queue, type, priority, status, ready_at, attempts, options, dequeued_at, failed_at, completed_at, purge_at"
+_TIMES = "dequeued_at, failed_at, completed_at, purge_at"
+_META = f"id, queue, type, priority, status, ready_at, attempts, options, {_TIMES}"
 WHOLE = f"{_META}, payload"
+BARE = f"{_META}, NULL"
 LIGHT_ONLY = f"{_META}, CASE WHEN length(payload) <= {LIGHT} THEN payload END"
 
 Row = tuple[Any, ...]
@@ -29,31 +36,84 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
     retry_limit: int | None = None
     backoff: Backoff | None = None
     retention: Retention | None = None
+    unique_key: str | None = None
+    unique_while: str | None = None
+    batch: Batch | None = None
+    budgets: tuple[Draw, ...] | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Options).decode
 
 
+PLAIN = "id, queue, type, priority, status, ready_at, payload, options"
+"""The columns of a new job."""
+BOUND = f"{PLAIN}, key, budgets"
+"""The columns of a new job that has a key or draws on budgets."""
+
+
 def to_row(job: JobRecord) -> Row:
-    """The columns that an insert fills: id, queue, type, priority, status, ready_at, payload, options."""
-    if job.retry_limit is None and job.backoff is None and job.retention is None:
-        options = None
-    else:
-        options = _encode(Options(job.retry_limit, job.backoff, job.retention))
+    """The columns of `PLAIN`."""
     status = STATUS[job.status]
-    return (job.id, job.queue, job.type, job.priority, status, job.ready_at, job.payload, options)
+    return (job.id, job.queue, job.type, job.priority, status, job.ready_at, job.payload, _options(job))
+
+
+def to_bound_row(job: JobRecord) -> Row:
+    """The columns of `BOUND`."""
+    return (*to_row(job), key_of(job), budget_keys(job))
+
+
+def to_values(job: JobRecord, columns: Sequence[str]) -> list[Any]:
+    """What a job has in some of its columns."""
+    return [_SPECIAL[name](job) if name in _SPECIAL else getattr(job, name) for name in columns]
+
+
+def key_of(job: JobRecord) -> str | None:
+    """What jobs of its unique or batch key find a new job by; None where none may.
+
+    A job with a unique key is found by it for good, and its scope stands before it. One with a batch key is found
+    while others can be folded into it, and so not when it is for later.
+    """
+    if job.unique_key is not None:
+        return f"{(job.unique_while or '')[0]}{job.unique_key}"
+    return batch_name(job.batch.key) if job.batch is not None and job.status is Status.READY else None
+
+
+def unique_names(key: str) -> list[str]:
+    """What jobs with a unique key are found by, whatever their scopes."""
+    return [f"{scope.value[0]}{key}" for scope in Scope]
+
+
+def batch_name(key: str) -> str:
+    """What the job that waits under a batch key is found by."""
+    return f"b{key}"
+
+
+def _options(job: JobRecord) -> bytes | None:
+    if job.is_bound:
+        names = Options.__struct_fields__
+        return _encode(Options(*[getattr(job, name) for name in names]))
+    if job.retry_limit is None and job.backoff is None and job.retention is None:
+        return None
+    return _encode(Options(job.retry_limit, job.backoff, job.retention))
+
+
+_SPECIAL: dict[str, Callable[[JobRecord], Any]] = {
+    "status": lambda job: STATUS[job.status],
+    "options": _options,
+    "budgets": budget_keys,
+}
 
 
 def to_job(row: Row) -> JobRecord:
-    """The job in a row of `WHOLE` or `LIGHT_ONLY`."""
+    """The job in a row of `WHOLE`, `LIGHT_ONLY` or `BARE`."""
     payload = row[12]
     job = JobRecord(
         id=row[0],
         queue=row[1],
         type=row[2],
         priority=row[3],
-        status=_NAMED[row[4]],
+        status=NAMED[row[4]],
         payload=msgspec.Raw(payload) if payload is not None else None,
         ready_at=row[5],
         attempts=row[6],
@@ -65,7 +125,9 @@ def to_job(row: Row) -> JobRecord:
     if row[7] is None:
         return job
     options = _decode(row[7])
-    return job.with_(retry_limit=options.retry_limit, backoff=options.backoff, retention=options.retention)
+    return job.with_(
+        **{name: value for name in Options.__struct_fields__ if (value := getattr(options, name)) is not None}
+    )
 
 
 def without_heavy_payload(job: JobRecord) -> JobRecord:
@@ -75,8 +137,18 @@ def without_heavy_payload(job: JobRecord) -> JobRecord:
     return job.with_(payload=None)
 
 
+ERROR_COLUMNS = "job_id, attempt, message, error_type, backtrace, dequeued_at, failed_at"
+
+
+def to_error_row(error: ErrorRecord) -> Row:
+    """The columns of `ERROR_COLUMNS`, `job_id` left out."""
+    return (
+        error.attempt, error.message, error.error_type, error.backtrace, error.dequeued_at, error.failed_at
+    )  # fmt: skip
+
+
 def to_error(row: Row) -> ErrorRecord:
-    """The error in a row of `errors`, `job_id` left out."""
+    """The error in a row of `ERROR_COLUMNS`, `job_id` left out."""
     return ErrorRecord(
         attempt=row[0], message=row[1], error_type=row[2], backtrace=row[3], dequeued_at=row[4], failed_at=row[5]
     )

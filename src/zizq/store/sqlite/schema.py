@@ -32,15 +32,41 @@ MIGRATIONS = [
         ready_at INTEGER NOT NULL,
         attempts INTEGER NOT NULL DEFAULT 0,
         payload BLOB NOT NULL,           -- MessagePack
+        budgets TEXT NOT NULL DEFAULT '',  -- purse.budget_keys: jobs of one queue with the same ones form a lane
+        key TEXT,                        -- rows.key_of: what other jobs of its unique or batch key are found by
         options BLOB,                    -- rows.Options, or NULL where a job sets none
         dequeued_at INTEGER,
         failed_at INTEGER,
         completed_at INTEGER,
         purge_at INTEGER
     ) WITHOUT ROWID;
-    CREATE INDEX ready ON jobs (queue, priority, id) WHERE status = 1;
+    CREATE INDEX ready ON jobs (queue, budgets, priority, id) WHERE status = 1;
     CREATE INDEX due ON jobs (ready_at, id) WHERE status = 0;
-    CREATE INDEX purge ON jobs (purge_at, queue) WHERE purge_at IS NOT NULL;
+    CREATE INDEX keyed ON jobs (key, status, id) WHERE key IS NOT NULL;
+    CREATE INDEX purge ON jobs (purge_at, queue, type, status) WHERE purge_at IS NOT NULL;
+    -- For lists, in the order of identifiers: one range for each queue, type and status.
+    CREATE INDEX place ON jobs (queue, type, status, id);
+    CREATE TABLE budgets (
+        key TEXT PRIMARY KEY,
+        budget BLOB NOT NULL,            -- MessagePack of a budget.Budget
+        state BLOB                       -- MessagePack of a bucket.BucketState; NULL for a full one
+    ) WITHOUT ROWID;
+    -- Which jobs draw on a budget, and how much; finished ones do not hold it back any more.
+    CREATE TABLE draws (
+        budget TEXT NOT NULL,
+        id TEXT NOT NULL,
+        cost INTEGER NOT NULL,
+        finished INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (budget, id)
+    ) WITHOUT ROWID;
+    CREATE INDEX drawing ON draws (budget, cost) WHERE finished = 0;
+    CREATE INDEX draws_of ON draws (id);
+    CREATE TRIGGER draws_removed AFTER DELETE ON jobs WHEN old.budgets <> '' BEGIN
+        DELETE FROM draws WHERE id = old.id;
+    END;
+    CREATE TRIGGER draws_moved AFTER UPDATE OF status ON jobs WHEN new.budgets <> '' BEGIN
+        UPDATE draws SET finished = new.status >= 2 WHERE id = new.id;
+    END;
     CREATE TABLE errors (
         job_id TEXT NOT NULL,
         attempt INTEGER NOT NULL,
@@ -51,24 +77,57 @@ MIGRATIONS = [
         failed_at INTEGER NOT NULL,
         PRIMARY KEY (job_id, attempt)
     ) WITHOUT ROWID;
-    -- How many jobs each queue holds in each status, so that no question of how many reads the jobs. Kept by triggers,
-    -- so that no statement can forget it; rows that came down to none are swept with the expired jobs.
+    -- How many jobs there are of each queue, type and status, so that no question of how many reads the jobs, and every
+    -- list knows where to look. Kept by triggers, so that no statement can forget it; rows that came down to none are
+    -- swept with the expired jobs.
     CREATE TABLE tally (
         queue TEXT NOT NULL,
+        type TEXT NOT NULL,
         status INTEGER NOT NULL,
         jobs INTEGER NOT NULL,
-        PRIMARY KEY (queue, status)
+        PRIMARY KEY (queue, type, status)
     ) WITHOUT ROWID;
     CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN
-        INSERT INTO tally VALUES (new.queue, new.status, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+        INSERT INTO tally VALUES (new.queue, new.type, new.status, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
     END;
     CREATE TRIGGER job_removed AFTER DELETE ON jobs BEGIN
-        UPDATE tally SET jobs = jobs - 1 WHERE queue = old.queue AND status = old.status;
+        UPDATE tally SET jobs = jobs - 1 WHERE queue = old.queue AND type = old.type AND status = old.status;
     END;
     CREATE TRIGGER job_moved AFTER UPDATE OF queue, status ON jobs BEGIN
-        UPDATE tally SET jobs = jobs - 1 WHERE queue = old.queue AND status = old.status;
-        INSERT INTO tally VALUES (new.queue, new.status, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+        UPDATE tally SET jobs = jobs - 1 WHERE queue = old.queue AND type = old.type AND status = old.status;
+        INSERT INTO tally VALUES (new.queue, new.type, new.status, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
     END;
+    -- A change of so many jobs that it takes several commits: which jobs are still to be changed, and, once it is
+    -- certain, how. There is one at a time.
+    CREATE TABLE pending (id TEXT PRIMARY KEY) WITHOUT ROWID;
+    CREATE TABLE bulk (
+        change BLOB NOT NULL,            -- MessagePack of an engine.changes.Change
+        now INTEGER NOT NULL
+    );
+    CREATE TABLE crons (
+        name TEXT PRIMARY KEY,
+        settings BLOB NOT NULL           -- MessagePack of a cron.CronGroup without its entries
+    ) WITHOUT ROWID;
+    CREATE TABLE cron_entries (
+        cron TEXT NOT NULL,
+        name TEXT NOT NULL,
+        next_at INTEGER,                 -- as in the entry; NULL where it never fires again
+        entry BLOB NOT NULL,             -- MessagePack of a cron.CronEntry
+        PRIMARY KEY (cron, name)
+    ) WITHOUT ROWID;
+    -- What the jobs of cron entries draw, for budgets that are changed or deleted.
+    CREATE TABLE cron_draws (
+        cron TEXT NOT NULL,
+        name TEXT NOT NULL,
+        budget TEXT NOT NULL,
+        cost INTEGER NOT NULL,
+        PRIMARY KEY (cron, name, budget)
+    ) WITHOUT ROWID;
+    CREATE INDEX cron_drawing ON cron_draws (budget, cost);
+    CREATE TRIGGER cron_draws_removed AFTER DELETE ON cron_entries BEGIN
+        DELETE FROM cron_draws WHERE cron = old.cron AND name = old.name;
+    END;
+    CREATE INDEX next_firing ON cron_entries (next_at) WHERE next_at IS NOT NULL;
     """,
 ]
 
@@ -91,6 +150,8 @@ def open_database(path: Path, cache_bytes: int) -> apsw.Connection:
     try:
         db = connect(path, cache_bytes)
         db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        # Has to stand before the first table: without it, room is never given back to the disk.
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         _migrate(db, path)

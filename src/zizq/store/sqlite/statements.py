@@ -1,39 +1,56 @@
 """What the writer does to the database, each for many calls at once.
 
-A step takes the calls of one kind that share a commit and returns an outcome for each, in their order. Statements
-carry many rows: with a busy thread beside it, a statement a row starves on the interpreter's lock.
+A step takes the calls of one kind that share a commit and returns an outcome for each, in their order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import apsw
 
+from zizq.engine import purse
 from zizq.engine.decide import Settled
-from zizq.engine.window import Key
+from zizq.engine.purse import Key
 from zizq.job import JobRecord
-from zizq.store.sqlite import rows
+from zizq.store.sqlite import rows, sql
+from zizq.store.sqlite.budget_statements import BudgetStatements
+from zizq.store.sqlite.change_statements import ChangeStatements
+from zizq.store.sqlite.cron_statements import CronStatements
+from zizq.store.sqlite.key_statements import KeyStatements
 
-_MOST = 128
-"""Rows a statement at most. A group of calls should be one statement: every statement lets go of the interpreter's
-lock and, beside a busy event loop, waits for its turn to get it back."""
+_SETTLED: tuple[str, ...] = (
+    "status", "ready_at", "attempts", "dequeued_at", "failed_at", "completed_at", "purge_at"
+)  # fmt: skip
+_SETTLED_AND_PATCHED = (*_SETTLED, "queue", "priority", "options")
 
 
 class Step(IntEnum):
     """The kinds of calls, in the order in which they run inside a transaction."""
 
     ENQUEUE = 0
-    SETTLE = 1
-    RELEASE = 2
-    PROMOTE = 3
-    DELETE = 4
-    REAP = 5
-    RESET = 6
-    REFILL = 7
+    ADMIT = 1
+    BUDGET = 2
+    TOKENS = 3
+    CRON = 4
+    CLEAR_CRONS = 5
+    SEAL = 6
+    SETTLE = 7
+    RELEASE = 8
+    PROMOTE = 9
+    CHANGE = 10
+    COLLECT = 11
+    ARM = 12
+    APPLY = 13
+    CLEAR = 14
+    REAP = 15
+    RESET = 16
+    TRIM = 17
+    REFILL = 18
+    PIN = 19
+    """Not of the database: a connection for reading is told to see what has been committed up to here."""
 
 
 class Release(NamedTuple):
@@ -44,9 +61,9 @@ class Release(NamedTuple):
 
 
 class Refill(NamedTuple):
-    """A question for the ready jobs of a queue from a key on."""
+    """A question for the ready jobs of a lane from a key on."""
 
-    queue: str
+    lane: str
     edge: Key
     limit: int
 
@@ -63,53 +80,69 @@ class Statements:
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
+        self.budgets = BudgetStatements(db)
+        self.changes = ChangeStatements(db, self.budgets)
+        crons = CronStatements(db, self.budgets)
+        keys = KeyStatements(db, self.budgets, crons)
         self._steps: dict[Step, Callable[[Sequence[Any]], Sequence[Any]]] = {
             Step.ENQUEUE: self.enqueue,
+            Step.ADMIT: keys.admit,
+            Step.SEAL: keys.seal,
             Step.SETTLE: self.settle,
             Step.RELEASE: self.release,
             Step.PROMOTE: self.promote,
-            Step.DELETE: self.delete,
+            Step.CHANGE: self.changes.change,
+            Step.BUDGET: self.budgets.save,
+            Step.TOKENS: self.budgets.note,
+            Step.CRON: crons.save,
+            Step.CLEAR_CRONS: crons.clear,
+            Step.COLLECT: self.changes.collect,
+            Step.ARM: self.changes.arm,
+            Step.APPLY: self.changes.apply,
+            Step.CLEAR: self.changes.clear,
             Step.REAP: self.reap,
             Step.RESET: self.reset,
+            Step.TRIM: self.trim,
             Step.REFILL: self.refill,
         }
 
-    def ready_queues(self) -> list[str]:
-        """The queues that hold ready jobs."""
-        return [row[0] for row in self._db.execute("SELECT queue FROM tally WHERE status = 1 AND jobs > 0")]
+    def ready_lanes(self) -> list[str]:
+        """The lanes that hold ready jobs."""
+        return self.changes.ready_lanes()
 
     def is_one(self, step: Step, arguments: Sequence[Any]) -> bool:
         """Whether calls of a step are carried out by a single statement, which needs no transaction around it."""
         if step is Step.ENQUEUE:
-            return sum(map(len, arguments)) <= _MOST
+            return sum(map(len, arguments)) <= sql.MOST
         if step is Step.SETTLE:
             settled = [one for call in arguments for one in call]
-            return len(settled) <= _MOST and not any(one.kept or one.job.attempts for one in settled)
-        return step is Step.REFILL
+            plain = not any(one.kept or one.job.attempts for one in settled) and not self.changes.in_bulk
+            return plain and len(settled) <= sql.MOST
+        return step in (Step.REFILL, Step.TRIM)
 
     def run(self, step: Step, arguments: Sequence[Any]) -> Sequence[Any]:
         """Carry out the calls of a step; returns an outcome for each."""
         return self._steps[step](arguments)
 
     def enqueue(self, calls: Sequence[Sequence[JobRecord]]) -> list[None]:
-        """Insert new jobs."""
-        columns = "id, queue, type, priority, status, ready_at, payload, options"
-        all_jobs = [job for jobs in calls for job in jobs]
-        for chunk in _chunks(all_jobs):
-            values: list[Any] = []
-            for job in chunk:
-                values += rows.to_row(job)
-            self._db.execute(_insert(columns, len(chunk)), values)
+        """Insert new jobs that have no keys."""
+        sql.insert(self._db, "jobs", rows.PLAIN, [rows.to_row(job) for jobs in calls for job in jobs])
         return [None] * len(calls)
 
     def settle(self, calls: Sequence[Sequence[Settled]]) -> list[None]:
         """Carry out what was decided for jobs in flight."""
-        settled = [one for call in calls for one in call]
+        settled: Sequence[Settled] = [one for call in calls for one in call]
+        columns = _SETTLED
+        if self.changes.in_bulk:
+            settled, columns = self.changes.overtake(settled), _SETTLED_AND_PATCHED
         gone = [one.job for one in settled if not one.kept]
-        self._remove([job.id for job in gone], [job.id for job in gone if job.attempts])
-        for one in settled:
-            if one.kept:
-                self._keep(one)
+        sql.delete(self._db, "jobs", "id", [job.id for job in gone])
+        sql.delete(self._db, "errors", "job_id", [job.id for job in gone if job.attempts])
+        kept = [one.job for one in settled if one.kept]
+        sql.update_jobs(self._db, columns, [[job.id, *rows.to_values(job, columns)] for job in kept])
+        errors = [[one.job.id, *rows.to_error_row(one.error)] for one in settled if one.kept and one.error is not None]
+        # Whoever deletes a job that is being settled must not meet its errors again.
+        sql.insert(self._db, "errors", rows.ERROR_COLUMNS, errors, only="job_id IN (SELECT id FROM jobs)")
         return [None] * len(calls)
 
     def release(self, calls: Sequence[Sequence[Release]]) -> list[None]:
@@ -121,33 +154,23 @@ class Statements:
 
     def promote(self, calls: Sequence[tuple[int, int]]) -> list[list[JobRecord]]:
         """Make due jobs ready."""
-        sql = f"""UPDATE jobs SET status = 1 WHERE id IN (
-                      SELECT id FROM jobs INDEXED BY due WHERE status = 0 AND ready_at <= ?
-                      ORDER BY ready_at, id LIMIT ?)
-                  RETURNING {rows.LIGHT_ONLY}"""  # noqa: S608 - a constant
-        return [[rows.to_job(row) for row in self._db.execute(sql, call)] for call in calls]
-
-    def delete(self, calls: Sequence[Sequence[str]]) -> list[list[JobRecord]]:
-        """Remove jobs by identifier; the outcome is those that were there, with payloads left out."""
-        outcomes = []
-        for ids in calls:
-            removed: list[JobRecord] = []
-            for chunk in _chunks(ids):
-                sql = f"DELETE FROM jobs WHERE id IN ({_marks(len(chunk))}) RETURNING {rows.LIGHT_ONLY}"  # noqa: S608
-                removed += [rows.to_job(row) for row in self._db.execute(sql, chunk)]
-            self._forget(removed)
-            outcomes.append(removed)
-        return outcomes
+        text = f"""UPDATE jobs SET status = 1 WHERE id IN (
+                       SELECT id FROM jobs INDEXED BY due
+                       WHERE status = 0 AND ready_at <= ? {self.changes.unless_pending}
+                       ORDER BY ready_at, id LIMIT ?)
+                   RETURNING {rows.LIGHT_ONLY}"""  # noqa: S608 - constants
+        return [[rows.to_job(row) for row in self._db.execute(text, call)] for call in calls]
 
     def reap(self, calls: Sequence[tuple[int, int]]) -> list[int]:
         """Remove finished jobs past their retention."""
-        sql = f"""DELETE FROM jobs WHERE id IN (
-                      SELECT id FROM jobs INDEXED BY purge WHERE purge_at <= ? ORDER BY purge_at LIMIT ?)
-                  RETURNING {rows.LIGHT_ONLY}"""  # noqa: S608 - a constant
+        text = f"""DELETE FROM jobs WHERE id IN (
+                       SELECT id FROM jobs INDEXED BY purge WHERE purge_at <= ? {self.changes.unless_pending}
+                       ORDER BY purge_at LIMIT ?)
+                   RETURNING id"""  # noqa: S608 - constants
         outcomes = []
         for call in calls:
-            removed = [rows.to_job(row) for row in self._db.execute(sql, call)]
-            self._forget(removed)
+            removed = [row[0] for row in self._db.execute(text, call)]
+            sql.delete(self._db, "errors", "job_id", removed)
             outcomes.append(len(removed))
         self._db.execute("DELETE FROM tally WHERE jobs = 0")
         return outcomes
@@ -157,79 +180,40 @@ class Statements:
         # Without triggers a table is emptied at once and not row by row.
         self._db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
         try:
-            for table in ("jobs", "errors", "tally"):
+            for table in (
+                "jobs",
+                "errors",
+                "tally",
+                "pending",
+                "bulk",
+                "budgets",
+                "draws",
+                "crons",
+                "cron_entries",
+                "cron_draws",
+            ):
                 self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
         finally:
             self._db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 1)
+        self.changes.forget()
+        return [None] * len(calls)
+
+    def trim(self, calls: Sequence[int]) -> list[None]:
+        """Give up to so many free pages at the end of the file back to the disk."""
+        for pages in calls:
+            self._db.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
         return [None] * len(calls)
 
     def refill(self, calls: Sequence[Refill]) -> list[Refilled]:
-        """Read the ready jobs of queues from their edges on."""
+        """Read the ready jobs of lanes from their edges on."""
         # The row (priority, id) compares as one value, so that the read starts in the index just at the edge.
-        sql = f"""SELECT {rows.LIGHT_ONLY} FROM jobs INDEXED BY ready
-                  WHERE status = 1 AND queue = ? AND (priority, id) >= (?, ?)
-                  ORDER BY priority, id LIMIT ?"""  # noqa: S608 - a constant
+        text = f"""SELECT {rows.LIGHT_ONLY} FROM jobs INDEXED BY ready
+                   WHERE status = 1 AND queue = ? AND budgets = ? AND (priority, id) >= (?, ?)
+                   {self.changes.unless_pending}
+                   ORDER BY priority, id LIMIT ?"""  # noqa: S608 - constants
         outcomes = []
-        for queue, edge, limit in calls:
-            found = [rows.to_job(row) for row in self._db.execute(sql, (queue, *edge, limit + 1))]
+        for lane, edge, limit in calls:
+            found = [rows.to_job(row) for row in self._db.execute(text, (*purse.parts(lane), *edge, limit + 1))]
             beyond = (found[limit].priority, found[limit].id) if len(found) > limit else None
             outcomes.append(Refilled(found[:limit], beyond))
         return outcomes
-
-    def _keep(self, one: Settled) -> None:
-        job, error = one.job, one.error
-        self._db.execute(
-            """UPDATE jobs SET status = ?, ready_at = ?, attempts = ?, dequeued_at = ?, failed_at = ?,
-                   completed_at = ?, purge_at = ? WHERE id = ?""",
-            (
-                rows.STATUS[job.status],
-                job.ready_at,
-                job.attempts,
-                job.dequeued_at,
-                job.failed_at,
-                job.completed_at,
-                job.purge_at,
-                job.id,
-            ),
-        )
-        if error is not None:
-            self._db.execute(
-                "INSERT INTO errors VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    job.id,
-                    error.attempt,
-                    error.message,
-                    error.error_type,
-                    error.backtrace,
-                    error.dequeued_at,
-                    error.failed_at,
-                ),
-            )
-
-    def _remove(self, ids: Sequence[str], failed_ids: Sequence[str]) -> None:
-        for table, column, some in (("jobs", "id", ids), ("errors", "job_id", failed_ids)):
-            for chunk in _chunks(some):
-                self._db.execute(_delete(table, column, len(chunk)), chunk)
-
-    def _forget(self, removed: Sequence[JobRecord]) -> None:
-        self._remove([], [job.id for job in removed if job.attempts])
-
-
-def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), _MOST):
-        yield values[start : start + _MOST]
-
-
-@lru_cache(maxsize=4 * _MOST)
-def _insert(columns: str, count: int) -> str:
-    row = f"({_marks(columns.count(',') + 1)})"
-    return f"INSERT INTO jobs ({columns}) VALUES {', '.join([row] * count)}"  # noqa: S608 - constants
-
-
-@lru_cache(maxsize=4 * _MOST)
-def _delete(table: str, column: str, count: int) -> str:
-    return f"DELETE FROM {table} WHERE {column} IN ({_marks(count)})"  # noqa: S608 - constants
-
-
-def _marks(count: int) -> str:
-    return ", ".join("?" * count)

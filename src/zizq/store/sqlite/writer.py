@@ -59,6 +59,17 @@ class Commit(NamedTuple):
     error: Exception | None = None
 
 
+def _pin(call: Call) -> Commit:
+    """Begin to read on the caller's connection: it sees this commit from now on, and no later one."""
+    db: apsw.Connection = call.argument
+    try:
+        db.execute("BEGIN")
+        db.execute("SELECT 1 FROM jobs LIMIT 1").fetchall()
+    except apsw.Error as error:
+        return Commit([call], [None], Unavailable(f"the store cannot read just now ({type(error).__name__}: {error})"))
+    return Commit([call], [None])
+
+
 class Writer:
     """Runs calls on a connection of its own thread.
 
@@ -134,7 +145,11 @@ class Writer:
 
     def _run(self) -> None:
         while calls := self._collect():
-            commits = self._commit(calls)
+            pins = [call for call in calls if call.step is Step.PIN]
+            commits = (
+                [] if len(pins) == len(calls) else self._commit([call for call in calls if call.step is not Step.PIN])
+            )
+            commits += map(_pin, pins)
             self._loop.call_soon_threadsafe(self._deliver, commits)
         self._db.close()
 
@@ -218,6 +233,9 @@ class Writer:
 
     def _answer(self, call: Call, outcome: Any, error: Exception | None) -> None:
         try:
+            if isinstance(outcome, Exception):
+                # The step itself declines one call; the others of the commit are none the worse for it.
+                error = outcome
             if error is None and call.then is not None:
                 call.then(outcome)
             elif error is not None and call.otherwise is not None:

@@ -1,0 +1,197 @@
+"""All budgets of a server at once: who can be taken, who waits for what, and who wakes (protocol.md#8.5).
+
+A job that draws on budgets is taken when all of them can pay at once. One that cannot be paid waits in all its
+budgets, and nobody behind it may overtake it in any of them. Jobs of one queue that draw on the same budgets form a
+*lane*, so it is enough to let lanes wait: what stands behind in a lane waits with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+
+from zizq.budget import Budget, Draw
+from zizq.engine.bucket import Bucket, BucketState
+from zizq.job import JobRecord
+
+Key = tuple[int, str]
+"""Where a job stands in the order of dispatch: its priority and its identifier."""
+_SEPARATOR = "\0"
+"""Between the queue and the budgets of a lane; no name has it."""
+
+
+def budget_keys(job: JobRecord) -> str:
+    """The budgets that a job draws on, as one text; "" for none."""
+    return ",".join(sorted(draw.key for draw in job.budgets)) if job.budgets else ""
+
+
+def lane_of(job: JobRecord) -> str:
+    """The lane of a job: its queue, and the budgets that it draws on, if any."""
+    return f"{job.queue}{_SEPARATOR}{budget_keys(job)}" if job.budgets else job.queue
+
+
+def lane(queue: str, keys: str) -> str:
+    """The lane of a queue and the text of `budget_keys`."""
+    return f"{queue}{_SEPARATOR}{keys}" if keys else queue
+
+
+def parts(name: str) -> tuple[str, str]:
+    """The queue of a lane, and its budgets as one text."""
+    queue, _, keys = name.partition(_SEPARATOR)
+    return queue, keys
+
+
+class Purse:
+    """The buckets of all budgets, and the lanes that wait for them."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[str, Bucket] = {}
+        self._waiting: dict[str, dict[str, Key]] = {}
+        self._parked: dict[str, tuple[str, ...]] = {}
+        self._alarms: list[tuple[int, str]] = []
+        self._alarm_of: dict[str, int] = {}
+        self.dirty: set[str] = set()
+        """Budgets whose tokens have changed since they were last written down."""
+        self.on_revived: Callable[[set[str]], None] = lambda queues: None
+        """Hears of queues whose jobs may be affordable again."""
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    # ── budgets ──
+
+    def budgets(self) -> list[Budget]:
+        """All budgets, sorted by their keys."""
+        return [self._buckets[key].budget for key in sorted(self._buckets)]
+
+    def put(self, budget: Budget, now: int, state: BucketState | None = None) -> None:
+        """Note a budget that is new, that has changed, or that was read with its state at the start."""
+        bucket = self._buckets.get(budget.key)
+        if bucket is not None:
+            bucket.change(budget, now)
+        else:
+            self._buckets[budget.key] = Bucket(budget, now) if state is None else Bucket.restored(budget, state)
+        self._note(self._buckets[budget.key])
+        self._revive([budget.key])
+
+    def remove(self, key: str) -> None:
+        """Forget a budget; jobs that name it no longer wait for it."""
+        self._buckets.pop(key, None)
+        self.dirty.discard(key)
+        self._revive([key])
+
+    def clear(self) -> None:
+        """Forget all budgets, and all who wait."""
+        for kept in (self._buckets, self._waiting, self._parked, self._alarms, self._alarm_of, self.dirty):
+            kept.clear()
+
+    def states(self, now: int) -> dict[str, BucketState]:
+        """What is to be written down of the budgets that have changed; nothing is in flight after a restart."""
+        found = {key: self._buckets[key].state(now) for key in self.dirty if key in self._buckets}
+        self.dirty.clear()
+        return {key: BucketState(state.tokens, state.remainder, state.at) for key, state in found.items()}
+
+    # ── take ──
+
+    def is_parked(self, name: str) -> bool:
+        """Whether a lane waits for a budget."""
+        return name in self._parked
+
+    def pay(self, name: str, job: JobRecord, now: int, sees: Callable[[str], bool]) -> bool:
+        """Take the tokens of the first job of a lane; where that cannot be, the lane waits.
+
+        Args:
+            name: The lane.
+            job: Its first job.
+            now: The wall clock.
+            sees: Whether whoever takes would get jobs of a lane: only those can stand before it.
+        """
+        draws = job.budgets or ()
+        # This runs once for every job that draws: where nobody waits there is little to ask.
+        behind = bool(self._waiting) and self._is_behind((job.priority, job.id), draws, sees)
+        buckets = [(bucket, draw.cost) for draw in draws if (bucket := self._buckets.get(draw.key)) is not None]
+        if behind or not all(bucket.affords(cost, now) for bucket, cost in buckets):
+            self._park(name, (job.priority, job.id), buckets, now, behind)
+            return False
+        for bucket, cost in buckets:
+            bucket.take(cost, now)
+            self._note(bucket)
+        if self._waiting:
+            # Whoever waited behind it alone may go now.
+            self._revive(bucket.budget.key for bucket, _ in buckets if bucket.tokens(now) > 0)
+        return True
+
+    def _is_behind(self, key: Key, draws: Iterable[Draw], sees: Callable[[str], bool]) -> bool:
+        """Whether a lane that waits for one of the budgets has a job before a key."""
+        return any(
+            head < key and sees(other) for draw in draws for other, head in self._waiting.get(draw.key, {}).items()
+        )
+
+    def refund(self, job: JobRecord) -> None:
+        """Undo a payment: the job was not handed out after all."""
+        for draw in job.budgets or ():
+            if draw.key in self._buckets:
+                self._buckets[draw.key].refund(draw.cost)
+                self._note(self._buckets[draw.key])
+        self._revive(draw.key for draw in job.budgets or ())
+
+    def give_back(self, job: JobRecord) -> None:
+        """A job left in flight, for whatever reason."""
+        for draw in job.budgets or ():
+            if draw.key in self._buckets:
+                self._buckets[draw.key].give_back(draw.cost)
+        if self._waiting:
+            self._revive(draw.key for draw in job.budgets or ())
+
+    # ── wait ──
+
+    def next_alarm(self) -> int | None:
+        """When time alone may let the next lane go; None when nobody waits for time."""
+        return self._alarms[0][0] if self._alarms else None
+
+    def ring(self, now: int) -> None:
+        """Let go the lanes whose time has come."""
+        rung: set[str] = set()
+        while self._alarms and self._alarms[0][0] <= now:
+            _, name = heappop(self._alarms)
+            self._alarm_of.pop(name, None)
+            rung.update(self._parked.get(name, ()))
+        self._revive(rung)
+
+    def unpark(self, name: str) -> None:
+        """The first job of a lane is another one now: it is to be looked at again, and so are those behind it."""
+        self._revive(self._parked.get(name, ()))
+
+    def _park(self, name: str, key: Key, draws: list[tuple[Bucket, int]], now: int, behind: bool) -> None:
+        keys = tuple(bucket.budget.key for bucket, _ in draws)
+        self._parked[name] = keys
+        for one in keys:
+            self._waiting.setdefault(one, {})[name] = key
+        if behind:
+            # Whoever stands before it wakes it.
+            return
+        times = [bucket.affordable_at(cost, now) for bucket, cost in draws]
+        known = [at for at in times if at is not None]
+        if known and len(known) == len(times) and self._alarm_of.get(name) != max(known):
+            self._alarm_of[name] = max(known)
+            heappush(self._alarms, (max(known), name))
+
+    def _note(self, bucket: Bucket) -> None:
+        # What comes back when jobs leave is all there after a restart: nothing is in flight then.
+        if bucket.budget.strategy.duration_ms is not None:
+            self.dirty.add(bucket.budget.key)
+
+    def _revive(self, keys: Iterable[str]) -> None:
+        """Let all lanes that wait for one of the budgets be looked at again."""
+        queues = set()
+        for key in keys:
+            for name in list(self._waiting.get(key, ())):
+                queues.add(parts(name)[0])
+                for one in self._parked.pop(name, ()):
+                    waiting = self._waiting.get(one)
+                    if waiting is not None:
+                        waiting.pop(name, None)
+                        if not waiting:
+                            del self._waiting[one]
+        if queues:
+            self.on_revived(queues)

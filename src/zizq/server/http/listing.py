@@ -1,0 +1,83 @@
+"""Handlers of lists: jobs and errors page by page, and the calls on all jobs that a filter chooses."""
+
+from __future__ import annotations
+
+import asyncio
+
+from zizq.engine.changes import Change, Delete, Retry
+from zizq.errors import Unprocessable
+from zizq.job import Status
+from zizq.server.catalog import Catalog
+from zizq.server.http import bodies
+from zizq.server.http.exchange import Request, Response
+from zizq.server.http.query import Filter, change_filter, job_filter, number, page_request
+from zizq.wire import operations as op
+from zizq.wire import paging
+from zizq.wire.codec import Body
+from zizq.wire.messages import MAX_U32, Count, Deleted, ErrorPage, PatchBody, Patched, Queues, Retried
+
+_PATCH = Body(PatchBody)
+
+
+class ListHandlers:
+    """The calls on many jobs, and on the errors of one."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def list_jobs(self, request: Request) -> Response:
+        """GET /jobs (protocol.md#2.6)."""
+        query = request.query(op.LIST_JOBS)
+        wanted, chosen = page_request(query, str), job_filter(query)
+        jobs, more = await self._catalog.page(*chosen, wanted.after, wanted.order, wanted.limit)
+        pages = wanted.pages(op.LIST_JOBS.path, [job.id for job in jobs], more, chosen.text())
+        body = []
+        for piece in paging.pieces(jobs, pages, request.form):
+            body.append(piece)
+            # Others get their turn.
+            await asyncio.sleep(0)
+        return request.answer_pieces(200, body)
+
+    async def count_jobs(self, request: Request) -> Response:
+        """GET /jobs/count (protocol.md#2.7)."""
+        chosen = job_filter(request.query(op.COUNT_JOBS))
+        return request.answer(200, Count(await self._catalog.count(*chosen)))
+
+    async def patch_jobs(self, request: Request) -> Response:
+        """PATCH /jobs (protocol.md#2.9)."""
+        chosen = change_filter(request.query(op.PATCH_JOBS))
+        patch = bodies.patch(await request.read(_PATCH))
+        return request.answer(200, Patched(await self._change(chosen, patch, "patch")))
+
+    async def delete_jobs(self, request: Request) -> Response:
+        """DELETE /jobs (protocol.md#2.8)."""
+        chosen = change_filter(request.query(op.DELETE_JOBS))
+        return request.answer(200, Deleted(await self._change(chosen, Delete(), "delete")))
+
+    async def retry_jobs(self, request: Request) -> Response:
+        """POST /jobs/retry (protocol.md#2.11)."""
+        chosen = change_filter(request.query(op.RETRY_JOBS))
+        return request.answer(200, Retried(await self._change(chosen, Retry(), "retry")))
+
+    async def queues(self, request: Request) -> Response:
+        """GET /queues (protocol.md#9)."""
+        return request.answer(200, Queues(await self._catalog.queues()))
+
+    async def list_errors(self, request: Request, job_id: str) -> Response:
+        """GET /jobs/{id}/errors (protocol.md#2.10)."""
+        wanted = page_request(request.query(op.LIST_ERRORS), _attempt)
+        records = await self._catalog.errors(job_id, wanted.after, wanted.order, wanted.limit + 1)
+        page, more = records[: wanted.limit], len(records) > wanted.limit
+        pages = wanted.pages(op.LIST_ERRORS.at(job_id), [record.attempt for record in page], more)
+        return request.answer(200, ErrorPage(page, pages))
+
+    async def _change(self, chosen: Filter, change: Change, verb: str) -> int:
+        named = chosen.selection.statuses or ()
+        for status in Status:
+            if status in named and not change.suits(status):
+                raise Unprocessable(f"cannot {verb} jobs in {status} status")
+        return await self._catalog.change(*chosen, change)
+
+
+def _attempt(text: str) -> int:
+    return number("from", text, MAX_U32)

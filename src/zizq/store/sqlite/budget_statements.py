@@ -1,0 +1,162 @@
+"""What the writer does to the database where budgets are concerned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import apsw
+import msgspec
+
+from zizq.budget import Budget, Draw
+from zizq.cron import CronJob
+from zizq.engine import budgets
+from zizq.engine.bucket import BucketState
+from zizq.errors import Refusal
+from zizq.job import JobRecord
+from zizq.store.sqlite import sql
+
+_encode = msgspec.msgpack.Encoder().encode
+_budget = msgspec.msgpack.Decoder(Budget).decode
+_state = msgspec.msgpack.Decoder(BucketState).decode
+
+
+class SaveBudget(NamedTuple):
+    """A budget before and after; None where it is not there."""
+
+    key: str
+    before: Budget | None
+    after: Budget | None
+    most: int
+
+
+class BudgetStatements:
+    """The steps of budgets, on the writer's connection."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    def load(self) -> list[tuple[Budget, BucketState | None]]:
+        """All budgets, and what was written down of their tokens."""
+        rows: list[Any] = self._db.execute("SELECT budget, state FROM budgets").fetchall()
+        return [(_budget(budget), None if state is None else _state(state)) for budget, state in rows]
+
+    def save(self, calls: Sequence[SaveBudget]) -> list[bool | Refusal]:
+        """Put budgets in the place of those before; the outcome is False where another one is there."""
+        return [self._save(call) for call in calls]
+
+    def note(self, calls: Sequence[Mapping[str, BucketState]]) -> list[None]:
+        """Write down how many tokens there are."""
+        for states in calls:
+            for key, state in states.items():
+                self._db.execute("UPDATE budgets SET state = ? WHERE key = ?", (_encode(state), key))
+        return [None] * len(calls)
+
+    def check(
+        self, jobs: Sequence[tuple[int, JobRecord | CronJob]], create: Mapping[str, Budget], most: int
+    ) -> list[Budget]:
+        """Hold the draws of new jobs to what there is; returns the budgets that have to be created.
+
+        Args:
+            jobs: The jobs, and which of their request they are.
+            create: What budgets are created with where they are missing.
+            most: How many budgets there may be.
+
+        Raises:
+            Unprocessable: When a budget is missing or too small, or is one too many.
+        """
+        draws = [(index, draw) for index, job in jobs for draw in job.budgets or ()]
+        known = self._known({draw.key for _, draw in draws})
+        created: list[Budget] = []
+        for index, draw in draws:
+            budget = known.get(draw.key)
+            if budget is None and draw.key in create:
+                if self._count() + len(created) >= most:
+                    raise budgets.too_many_budgets(draw.key, most).at(index)
+                budget = known[draw.key] = create[draw.key]
+                created.append(budget)
+            if budget is None:
+                raise budgets.no_such_budget(draw).at(index)
+            if draw.cost > budget.capacity:
+                raise budgets.costs_too_much(draw, budget).at(index)
+        return created
+
+    def check_draws(self, draws: Sequence[Draw]) -> None:
+        """Hold draws to the budgets that there are.
+
+        Raises:
+            Unprocessable: When one is missing or too small.
+        """
+        known = self._known({draw.key for draw in draws})
+        for draw in draws:
+            if draw.key not in known:
+                raise budgets.no_such_budget(draw)
+            if draw.cost > known[draw.key].capacity:
+                raise budgets.costs_too_much(draw, known[draw.key])
+
+    def bind(self, jobs: Iterable[JobRecord], created: Sequence[Budget]) -> None:
+        """Note what jobs draw on, and the budgets that came with them."""
+        sql.insert(self._db, "budgets", "key, budget", [(budget.key, _encode(budget)) for budget in created])
+        rows = [(draw.key, job.id, draw.cost) for job in jobs for draw in job.budgets or ()]
+        sql.insert(self._db, "draws", "budget, id, cost", rows)
+
+    def _save(self, call: SaveBudget) -> bool | Refusal:
+        stored = self._known([call.key]).get(call.key)
+        if stored != call.before:
+            return False
+        refusal = self._objection(call)
+        if refusal is not None:
+            return refusal
+        if call.after is None:
+            self._db.execute("DELETE FROM budgets WHERE key = ?", (call.key,))
+        else:
+            text = "INSERT INTO budgets (key, budget) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET budget = ?2"
+            self._db.execute(text, (call.key, _encode(call.after)))
+        return True
+
+    def _objection(self, call: SaveBudget) -> Refusal | None:
+        """Why a budget cannot become what it is to be; None when it can."""
+        key, after = call.key, call.after
+        capacity = 0 if after is None else after.capacity
+        drawing, highest = self._drawing(key, capacity)
+        if drawing:
+            return (
+                budgets.in_use_by_jobs(key, drawing)
+                if after is None
+                else budgets.too_small_for_jobs(after, drawing, highest)
+            )
+        entries, highest, one = self._crons_drawing(key, capacity)
+        if entries:
+            return (
+                budgets.in_use_by_crons(key, entries, one)
+                if after is None
+                else budgets.too_small_for_crons(after, entries, highest, one)
+            )
+        if call.before is None and after is not None and self._count() >= call.most:
+            return budgets.too_many_budgets(key, call.most)
+        return None
+
+    def _known(self, keys: Iterable[str]) -> dict[str, Budget]:
+        known: dict[str, Budget] = {}
+        for some in sql.chunks(list(keys)):
+            text = f"SELECT key, budget FROM budgets WHERE key IN ({sql.marks(len(some))})"  # noqa: S608 - marks
+            known.update((key, _budget(budget)) for key, budget in self._db.execute(text, some))
+        return known
+
+    def _count(self) -> int:
+        found: int = self._db.execute("SELECT count(*) FROM budgets").get
+        return found
+
+    def _drawing(self, key: str, above: int) -> tuple[int, int]:
+        """How many unfinished jobs draw more than so much, and the highest cost."""
+        text = """SELECT count(*), coalesce(max(cost), 0) FROM draws INDEXED BY drawing
+                  WHERE finished = 0 AND budget = ? AND cost > ?"""
+        found: Any = self._db.execute(text, (key, above)).fetchone()
+        return found[0], found[1]
+
+    def _crons_drawing(self, key: str, above: int) -> tuple[int, int, str]:
+        """How many cron entries have jobs that draw more than so much, the highest cost, and one of the entries."""
+        text = """SELECT count(*), coalesce(max(cost), 0), coalesce(min(cron || '/' || name), '')
+                  FROM cron_draws INDEXED BY cron_drawing WHERE budget = ? AND cost > ?"""
+        found: Any = self._db.execute(text, (key, above)).fetchone()
+        return found[0], found[1], found[2]

@@ -1,0 +1,128 @@
+"""How lists, counts and changes find their rows: by an index, never by looking at all of them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+import apsw
+import pytest
+
+from zizq.engine.changes import Delete, Patch, Retry
+from zizq.engine.selection import EVERYTHING, Selection
+from zizq.job import Status
+from zizq.store.sqlite import pages
+from zizq.store.sqlite.budget_statements import BudgetStatements
+from zizq.store.sqlite.change_statements import ApplyCall, ChangeCall, ChangeStatements
+from zizq.store.sqlite.pages import Instant
+from zizq.store.sqlite.schema import open_database
+from zizq.testing.bench import NOW
+
+ROWS = 50_000
+FILL = f"""
+    WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS - 1})
+    INSERT INTO jobs (id, queue, type, priority, status, ready_at, payload, purge_at)
+    SELECT printf('%025d', i), 'q' || (i % 3), 't' || (i % 5), i % 2,
+           CASE WHEN i % 100 < 4 THEN i % 4 ELSE 1 END, 0, x'c0',
+           CASE WHEN i % 100 IN (2, 3) THEN {NOW + 9} END
+    FROM n
+"""
+SOME = frozenset(f"{n:025d}" for n in range(0, ROWS, 999))
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> apsw.Connection:
+    db = open_database(tmp_path_factory.mktemp("pages") / "jobs.db", 2**20)
+    db.execute(FILL)
+    return db
+
+
+class Plans:
+    """Collects the plans of all statements that run on a connection."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+        self.steps: list[str] = []
+        self._asking = False
+        db.exec_trace = self._note
+
+    def _note(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
+        if not self._asking and not sql.lstrip().startswith(("BEGIN", "ROLLBACK", "PRAGMA", "EXPLAIN")):
+            self._asking = True
+            self.steps += [row[3] for row in self._db.execute(f"EXPLAIN QUERY PLAN {sql}", bindings)]
+            self._asking = False
+        return True
+
+    def scans(self) -> list[str]:
+        """Steps that look at every row of the jobs, or sort what they found."""
+        bad = re.compile(r"SCAN (jobs|errors)(?! USING PRIMARY KEY)|USE TEMP B-TREE FOR ORDER BY|AUTOMATIC")
+        return [step for step in self.steps if bad.search(step)]
+
+
+def instant(db: apsw.Connection, leaving: Counter[Any] | None = None) -> Instant:
+    return Instant(db, {}, leaving, NOW)
+
+
+SELECTIONS = {
+    "ids": Selection(ids=SOME),
+    "status": Selection(statuses=frozenset((Status.DEAD,))),
+    "statuses": Selection(statuses=frozenset((Status.IN_FLIGHT, Status.SCHEDULED))),
+    "queue": Selection(queues=frozenset(("q1",))),
+    "type": Selection(types=frozenset(("t1", "t3"))),
+    "queue and status": Selection(queues=frozenset(("q1",)), statuses=frozenset((Status.READY,))),
+    "all three": Selection(
+        queues=frozenset(("q1",)), types=frozenset(("t3",)), statuses=frozenset((Status.SCHEDULED, Status.DEAD))
+    ),
+}
+
+
+@pytest.mark.parametrize("leaving", [None, Counter()], ids=["", "while jobs leave"])
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_lists_and_counts_never_look_at_all_rows(db: apsw.Connection, name: str, leaving: Counter[Any] | None) -> None:
+    plans = Plans(db)
+    at = instant(db, leaving)
+    found = pages.page(at, SELECTIONS[name], None, "asc", 50)
+    pages.page(at, SELECTIONS[name], f"{ROWS // 2:025d}", "desc", 50)
+    counted = pages.count(at, SELECTIONS[name])
+    pages.ids(at, SELECTIONS[name], f"{ROWS // 2:025d}", 50)
+    assert plans.scans() == []
+    assert found.more == (counted > 50)
+    assert counted == len(pages.page(at, SELECTIONS[name], None, "asc", ROWS).jobs) > 0
+
+
+def test_a_list_of_everything_reads_no_more_than_its_page(db: apsw.Connection) -> None:
+    plans = Plans(db)
+    pages.page(instant(db), EVERYTHING, f"{ROWS // 2:025d}", "desc", 50)
+    assert plans.scans() == []
+    assert any("SEARCH jobs USING PRIMARY KEY" in step for step in plans.steps)
+
+
+def test_changes_never_look_at_all_rows(db: apsw.Connection) -> None:
+    statements = ChangeStatements(db, BudgetStatements(db))
+    ids = sorted(SOME)
+    db.execute("BEGIN")
+    plans = Plans(db)
+    try:
+        for change in (Patch(queue="q9", ready_at=NOW + 1), Retry(), Delete()):
+            statements.change([ChangeCall(ids[:20], EVERYTHING, change, NOW, {})])
+            statements.collect([ChangeCall(ids[20:], EVERYTHING, change, NOW, {})])
+            statements.arm([(change, NOW)])
+            statements.apply([ApplyCall(change, NOW, {}, 9)])
+            statements.clear([None])
+        assert plans.scans() == []
+        assert any("SEARCH jobs" in step for step in plans.steps)
+    finally:
+        db.execute("ROLLBACK")
+
+
+def test_the_check_itself_finds_a_scan(db: apsw.Connection) -> None:
+    plans = Plans(db)
+    db.execute("SELECT count(*) FROM jobs WHERE attempts = ?", (1,)).fetchall()
+    assert plans.scans() != []
+
+
+def test_a_count_by_queue_and_status_reads_the_tally_alone(db: apsw.Connection) -> None:
+    plans = Plans(db)
+    pages.count(instant(db), SELECTIONS["queue and status"])
+    assert not any("jobs" in step and "purge" not in step for step in plans.steps)
