@@ -19,7 +19,7 @@ from zizq.engine.changes import Change, Delete, Patch, Rebind, RetentionPatch, R
 from zizq.engine.selection import Range, Selection
 from zizq.engine.window import ReadySet
 from zizq.ids import IdGenerator
-from zizq.job import Failure, JobRecord, Status
+from zizq.job import Batch, Failure, JobRecord, Status
 from zizq.policy import Backoff, Defaults, Retention
 from zizq.store.base import Silence, Store
 from zizq.store.memory import MemoryStore
@@ -111,6 +111,8 @@ steps = st.one_of(
     st.tuples(st.just("pass"), st.integers(1, 3000)),
     st.tuples(st.just("promote"), st.integers(1, 10)),
     st.tuples(st.just("reap"), st.integers(1, 10)),
+    st.tuples(st.just("batch"), st.sampled_from("mn"), st.integers(0, 9), st.booleans()),
+    st.tuples(st.just("batch"), st.sampled_from("mn"), st.integers(0, 9), st.booleans()),
     st.tuples(st.just("reopen")),
 )
 
@@ -158,6 +160,28 @@ class History:
             return [job.id for job in await store.enqueue(made, self.now)]
 
         await self.both(enqueue)
+
+    async def batch(self, key: str, value: int, fold: bool) -> None:
+        """Fold into the job that waits under a key, as an enqueue would; or let a new one wait in its place."""
+        payload = msgspec.Raw(msgspec.msgpack.encode(value))
+        batch = Batch(key, "true", "$new")
+        new = admit.new_job(self._next_id(), self.now, type="t", queue="a", payload=payload, priority=1, batch=batch)
+
+        async def enqueue(store: Store) -> list[str]:
+            waiting = (await store.pending([key])).get(key)
+            expected = {key: waiting and waiting.id}
+            if waiting is not None and fold:
+                folded = waiting.with_(payload=payload)
+                return [job.id for job in await store.enqueue([], self.now, [folded], expected)]
+            return [job.id for job in await store.enqueue([new], self.now, (), expected)]
+
+        self.ids.append(new.id)
+        await self.both(enqueue)
+
+    async def waiting(self, store: Store) -> list[tuple[str, str, bytes]]:
+        """The jobs that wait under batch keys."""
+        found = await store.pending(["m", "n"])
+        return sorted((key, job.id, bytes(job.payload or b"")) for key, job in found.items())
 
     async def take(self, owner: int, queues: set[str], limit: int) -> None:
         async def take(store: Store) -> list[Any]:
@@ -216,6 +240,7 @@ class History:
         """All that a reader can see is the same, but for `dequeued_at`, which a crash may forget."""
         await self.both(lambda store: store.queues(self.now))
         await self.both(lambda store: store.budgets())
+        await self.both(self.waiting)
         for conditions in (
             {},
             {"statuses": frozenset(("ready",))},

@@ -153,12 +153,13 @@ async def test_a_batched_job_that_cannot_draw_keeps_out_its_own_request_alone():
         def plain():
             return admit.new_job(broker.next_id(), NOW, type="t", queue="q", payload=msgspec.Raw(pack(0)))
 
-        kept, brings, folded, refused, alone = (
+        # In the order of their identifiers, which is that of the turn: were `alone` the last, it would only be folded.
+        refused, alone, kept, brings, folded = (
+            plain(),
+            job(Draw("none", 1)),
             plain(),
             job(Draw("a", 1)),
             job(Draw("a", 2)),
-            plain(),
-            job(Draw("none", 1)),
         )
         # All three come under one key at once, and so share a turn.
         outcomes = await asyncio.gather(

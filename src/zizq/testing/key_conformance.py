@@ -250,6 +250,18 @@ class KeyConformance(Suite):
                 expected = raw(0) if isinstance(folded, Outdated) else raw(value)
                 assert [bytes(job.payload or b"") for job in taken] == [bytes(expected)]
 
+    async def test_a_job_that_was_put_off_waits_no_more_once_another_does(self, tmp_path: Path) -> None:
+        async with self.bench(tmp_path) as bench:
+            first, second = self.batched(bench), self.batched(bench)
+            await bench.store.enqueue([first], NOW, (), {"k": None})
+            await bench.change(Patch(ready_at=NOW + 1), ids=[first.id])
+            assert await bench.store.pending(["k"]) == {}
+            await bench.store.enqueue([second], NOW, (), {"k": None})
+            await bench.change(Patch(ready_at=None), ids=[first.id])
+            assert (await bench.store.pending(["k"]))["k"].id == second.id
+            await bench.delete(second.id)
+            assert await bench.store.pending(["k"]) == {}
+
     async def test_the_last_of_a_bulk_waits(self, tmp_path: Path) -> None:
         async with self.bench(tmp_path) as bench:
             sealed, waiting = self.batched(bench), self.batched(bench)

@@ -93,9 +93,11 @@ class KeyStatements:
         numbered = [(index, job) for index, job in enumerate(call.jobs) if outcome[index] is job]
         created = self._budgets.check(numbered, call.create, call.most_budgets)
         self._budgets.bind(new, created)
-        # Of several that are ready under a batch key only the last can be folded into.
-        last = {job.batch.key: job.id for job in new if job.batch is not None and job.status is Status.READY}
-        self._seal([job_id for key, job_id in call.pending.items() if job_id is not None and key in last])
+        # Of all that have a batch key, in whatever status, only the last can be folded into.
+        last = {name: job.id for job in new if job.batch is not None and (name := rows.key_of(job)) is not None}
+        for some in sql.chunks(list(last)):
+            text = f"UPDATE jobs SET key = NULL WHERE key IN ({sql.marks(len(some))})"  # noqa: S608 - marks
+            self._db.execute(text, some)
         sql.insert(self._db, "jobs", rows.BOUND, [rows.to_bound_row(job) for job in new])
         self._seal([job.id for job in new if job.batch is not None and job.id not in last.values()])
         text = f"UPDATE jobs SET payload = ? WHERE id = ? RETURNING {rows.LIGHT_ONLY}"  # noqa: S608 - a constant
