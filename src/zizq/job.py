@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
+from operator import attrgetter
 
 import msgspec
 
@@ -77,6 +79,14 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     def with_(self, **changes: object) -> JobRecord:
         """The same record with some fields changed."""
         return msgspec.structs.replace(self, **changes)
+
+
+_of_scope, _of_batch, _of_budgets = attrgetter("unique_while"), attrgetter("batch"), attrgetter("budgets")
+
+
+def any_bound(jobs: Collection[JobRecord]) -> bool:
+    """Whether any of some jobs `is_bound`; this is asked of every job that is enqueued, so no call of ours is in it."""
+    return any(map(_of_scope, jobs)) or any(map(_of_batch, jobs)) or any(map(_of_budgets, jobs))
 
 
 class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

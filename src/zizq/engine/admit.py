@@ -51,7 +51,7 @@ def new_job(  # noqa: PLR0913 - a job has this many fields
         batch: How it waits to be folded with others.
         budgets: What it draws each time it is taken, as `budgets.check_draws` said.
     """
-    return JobRecord(
+    job = JobRecord(
         id=job_id,
         type=type,
         queue=queue,
@@ -63,11 +63,12 @@ def new_job(  # noqa: PLR0913 - a job has this many fields
         retry_limit=retry_limit,
         backoff=backoff,
         retention=retention,
-        unique_key=unique_key,
-        unique_while=None if unique_key is None else unique_while or Scope.QUEUED.value,
-        batch=batch,
-        budgets=budgets or None,
     )
+    # Most jobs have none of these, and each member that is named costs time.
+    if unique_key is None and batch is None and not budgets:
+        return job
+    scope = None if unique_key is None else unique_while or Scope.QUEUED.value
+    return job.with_(unique_key=unique_key, unique_while=scope, batch=batch, budgets=budgets or None)
 
 
 def check(type: str, queue: str) -> None:

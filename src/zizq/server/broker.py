@@ -14,7 +14,7 @@ from zizq.clock import Clock, Dice
 from zizq.cron import CronEntry
 from zizq.errors import Missing
 from zizq.ids import IdGenerator
-from zizq.job import Failure, JobRecord
+from zizq.job import Failure, JobRecord, any_bound
 from zizq.server.batches import Batches, Folder, is_foldable
 from zizq.server.consumers import Consumer, Consumers
 from zizq.store.base import NO_BUDGETS, Due, Store
@@ -91,7 +91,7 @@ class Broker:
                 that is missing or too small.
             Unavailable: When the store cannot write; nothing is stored.
         """
-        if any(is_foldable(job) for job in jobs):
+        if any_bound(jobs) and any(map(is_foldable, jobs)):
             return await self._batches.enqueue(jobs, create=create)
         return await self._store.enqueue(jobs, self._clock.wall_ms(), create=create) if jobs else jobs
 

@@ -62,16 +62,19 @@ def new_job(job_id: str, now: int, body: Enqueue, form: Format) -> JobRecord:
 
 
 def enqueued(job: JobRecord, stands: JobRecord) -> Enqueued:
-    """The answer to an enqueue.
+    """The answer to an enqueue of a job that has a key or draws on budgets.
 
     Args:
         job: The job that was asked for.
         stands: Itself, or the job that stands for it: one with its unique key, or one that it was folded into.
     """
-    if stands.is_bound:
-        fields = msgspec.structs.asdict(stands) | {"payload": None}
-        other = stands.id != job.id
-        return Enqueued(**fields, duplicate=other and job.batch is None, folded=other and job.batch is not None)
+    fields = msgspec.structs.asdict(stands) | {"payload": None}
+    other = stands.id != job.id
+    return Enqueued(**fields, duplicate=other and job.batch is None, folded=other and job.batch is not None)
+
+
+def enqueued_plain(job: JobRecord) -> Enqueued:
+    """The answer to an enqueue of any other job."""
     return Enqueued(
         id=job.id,
         type=job.type,

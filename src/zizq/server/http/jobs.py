@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zizq.errors import BadRequest, Refusal, Unprocessable
-from zizq.job import JobRecord
+from zizq.job import JobRecord, any_bound
 from zizq.server.broker import Broker
 from zizq.server.catalog import Catalog
 from zizq.server.http import bodies
@@ -42,6 +42,9 @@ class JobHandlers:
         job = bodies.new_job(self._broker.next_id(), now, body, request.body_form)
         if job.batch is not None:
             await self._broker.check_batch(job)
+        if not job.is_bound:
+            await self._broker.enqueue([job])
+            return request.answer(201, bodies.enqueued_plain(job))
         [stands] = await self._broker.enqueue([job], bodies.creations(body.budgets or (), now))
         return request.answer(201 if stands.id == job.id else 200, bodies.enqueued(job, stands))
 
@@ -58,13 +61,16 @@ class JobHandlers:
                 jobs.append(job)
         except Refusal as refusal:
             raise type(refusal)(f"jobs[{len(jobs)}]: {refusal}") from refusal
+        if not any_bound(jobs):
+            await self._broker.enqueue(jobs)
+            return request.answer(201, EnqueuedBulk(list(map(bodies.enqueued_plain, jobs))))
         create = bodies.creations((draw for one in body.jobs for draw in one.budgets or ()), now)
         try:
             stands = await self._broker.enqueue(jobs, create)
         except Unprocessable as error:
             raise Unprocessable(f"jobs[{error.index}]: {error}") from error
         answers = [bodies.enqueued(job, stand) for job, stand in zip(jobs, stands, strict=True)]
-        some_new = not jobs or any(stand.id == job.id for job, stand in zip(jobs, stands, strict=True))
+        some_new = any(stand.id == job.id for job, stand in zip(jobs, stands, strict=True))
         return request.answer(201 if some_new else 200, EnqueuedBulk(answers))
 
     async def get(self, request: Request, job_id: str) -> Response:

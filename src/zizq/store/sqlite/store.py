@@ -29,7 +29,7 @@ from zizq.engine.changes import Change
 from zizq.engine.decide import Settled
 from zizq.engine.selection import Selection
 from zizq.engine.window import FIRST, ReadySet
-from zizq.job import ErrorRecord, Failure, JobRecord, Status
+from zizq.job import ErrorRecord, Failure, JobRecord, Status, any_bound
 from zizq.policy import Defaults
 from zizq.store.base import NO_BUDGETS, NOTHING, Changed, CommitMode, Listener, Order, Page, Silence
 from zizq.store.sqlite import key_statements, pages, rows
@@ -178,7 +178,7 @@ class SqliteStore(CronCalls):
         create: Mapping[str, Budget] = NO_BUDGETS,
     ) -> Sequence[JobRecord]:
         """Insert new jobs."""
-        if folds or pending or any(job.is_bound for job in jobs):
+        if folds or pending or any_bound(jobs):
             flying = self._flight.with_keys(jobs, pending)
             return await self._admit(AdmitCall(jobs, folds, pending, now, flying, create, self._max_budgets))
         await self._writer.call(Step.ENQUEUE, jobs, durable=self._enqueue_durable)
