@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -12,12 +14,15 @@ import pytest
 from zizq.engine.changes import Delete, Patch, Retry
 from zizq.engine.selection import EVERYTHING, Selection
 from zizq.job import Status
+from zizq.policy import Defaults
 from zizq.store.sqlite import pages
 from zizq.store.sqlite.budget_statements import BudgetStatements
 from zizq.store.sqlite.change_statements import ApplyCall, ChangeCall, ChangeStatements
 from zizq.store.sqlite.pages import Instant
 from zizq.store.sqlite.schema import open_database
-from zizq.testing.bench import NOW
+from zizq.store.sqlite.store import SqliteStore
+from zizq.testing.bench import NOW, Recorder
+from zizq.testing.clock import LoadedDice
 
 ROWS = 50_000
 FILL = f"""
@@ -126,3 +131,23 @@ def test_a_count_by_queue_and_status_reads_the_tally_alone(db: apsw.Connection) 
     plans = Plans(db)
     pages.count(instant(db), SELECTIONS["queue and status"])
     assert not any("jobs" in step and "purge" not in step for step in plans.steps)
+
+
+async def test_a_list_that_is_cancelled_leaves_its_connection_free_of_any_transaction(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path, Defaults(), LoadedDice())
+    await store.open(Recorder())
+    try:
+        await store.count(EVERYTHING, NOW)  # a connection is there from now on, so that few turns lead to the writer
+        for turns in range(8):
+            call = asyncio.ensure_future(store.count(EVERYTHING, NOW))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+            # Answered after all that the writer had been asked before.
+            await store.promote(NOW, 1)
+            assert [db.in_transaction for db in store._listers._idle] == [False] * len(store._listers._idle)
+        # As many as there are connections, all at once: none was lost.
+        assert await asyncio.gather(*[store.count(EVERYTHING, NOW) for _ in range(5)]) == [0] * 5
+    finally:
+        await store.close()

@@ -64,15 +64,8 @@ class Readers:
         Raises:
             Unavailable: When the database cannot be read.
         """
-        asked = asyncio.get_running_loop().run_in_executor(self._pool, question, *arguments)
         try:
-            # A caller that is cancelled still waits: the connection is not free before the thread is done with it.
-            await asyncio.wait([asked])
-        except asyncio.CancelledError:
-            await asyncio.wait([asked])
-            raise
-        try:
-            return asked.result()
+            return await whatever_happens(asyncio.get_running_loop().run_in_executor(self._pool, question, *arguments))
         except apsw.Error as error:
             raise Unavailable(f"the store cannot read just now ({type(error).__name__}: {error})") from error
 
@@ -86,3 +79,13 @@ class Readers:
         db = connect(self._path, self._cache_bytes)
         db.execute("PRAGMA query_only = ON")
         return db
+
+
+async def whatever_happens(work: asyncio.Future[T]) -> T:
+    """Wait for work that a thread does with a leased connection, even when cancelled: only then is it free again."""
+    try:
+        await asyncio.wait([work])
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
+    return work.result()

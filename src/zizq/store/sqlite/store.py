@@ -41,7 +41,7 @@ from zizq.store.sqlite.crons import CronCalls
 from zizq.store.sqlite.flight import IN_TRANSIT, Flight, settled_ids
 from zizq.store.sqlite.key_statements import AdmitCall, Admitted
 from zizq.store.sqlite.pages import Instant
-from zizq.store.sqlite.readers import Readers
+from zizq.store.sqlite.readers import Readers, whatever_happens
 from zizq.store.sqlite.schema import FolderLock, open_database
 from zizq.store.sqlite.statements import Refill, Refilled, Release, Step
 from zizq.store.sqlite.writer import Writer
@@ -457,7 +457,7 @@ class SqliteStore(CronCalls):
                 # Heard of all commits up to this one, and of none after it: memory is at the same instant.
                 instant.append(Instant(db, self._flight.snapshot(), self._changes.leaving, now))
 
-            await self._writer.call(Step.PIN, db, then=pinned)
+            await whatever_happens(self._writer.call(Step.PIN, db, then=pinned))
             return await self._listers.ask(lambda: question(instant[0]))
 
     async def page(self, selection: Selection, after: str | None, order: Order, limit: int, now: int) -> Page:
