@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import changes, folds, latency, peers, report, scale, throughput
+from bench import budgets, changes, folds, latency, peers, report, scale, throughput
 from bench.programs import MODES
 
 PROGRAMS = {
@@ -16,6 +16,7 @@ PROGRAMS = {
     "latency": latency.run,
     "scale": scale.run,
     "changes": changes.run,
+    "budgets": budgets.run,
     "folds": folds.run,
     "peers": peers.run,
 }
