@@ -1,0 +1,70 @@
+"""What jobs asked for beside their turn survives a crash: unique keys, batches, budgets, crons, bulk changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from acceptance.processes import ServerProcess
+from zizq import Enqueue, RawBatch, SyncClient, TimeBased, WhileInFlight
+
+pytestmark = pytest.mark.acceptance
+
+MANY = 30_000
+SUM = RawBatch(key="k", when="true", fold="$existing + $new")
+
+
+def test_keys_batches_budgets_and_crons_survive_kill_9(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path) as server:
+        with SyncClient(server.url) as client:
+            first = client.enqueue_raw("t", 1, queue="u", unique_key="one", unique_while="active")
+            held = client.enqueue_raw("t", 1, queue="v", unique_key="two")
+            waiting = client.enqueue_raw("t", [1], queue="b", batch=SUM)
+            taken = client.enqueue_raw("t", [1], queue="c", batch=RawBatch(key="l", when="true", fold="$new"))
+            client.define_budget("slots", WhileInFlight(1))
+            client.define_budget("rate", TimeBased(2, per=3600))
+            client.enqueue_bulk([Enqueue("t", n, queue="s", budgets="slots") for n in range(3)])
+            client.enqueue_bulk([Enqueue("t", n, queue="r", budgets="rate") for n in range(5)])
+            with client.define_cron("nightly", timezone="Europe/London", paused=True) as cron:
+                cron.entry("report", "0 3 * * *", Enqueue("report", {"id": 1}))
+            nightly = client.cron("nightly").get()
+            with client.take(["v", "c", "s", "r"], prefetch=50) as jobs:
+                got = [next(jobs) for _ in range(5)]
+                # What is in flight and who waits is all in memory; the last of it is written with this.
+                assert client.report_success(got[-1].id) is None
+                server.kill()
+        server.start()
+        with SyncClient(server.url) as client:
+            assert client.enqueue_raw("t", 2, queue="u", unique_key="one").id == first.id
+            assert client.enqueue_raw("t", 2, queue="v", unique_key="two").id == held.id
+            folded = client.enqueue_raw("t", [2], queue="b", batch=SUM)
+            assert (folded.id, folded.folded) == (waiting.id, True)
+            assert client.get_job(waiting.id).payload == [1, 2]
+            new = client.enqueue_raw("t", [2], queue="c", batch=RawBatch(key="l", when="true", fold="$new"))
+            assert (new.folded, new.id == taken.id) == (False, False)
+            assert [budget.key for budget in client.budgets()] == ["rate", "slots"]
+            assert client.cron("nightly").get() == nightly
+            with client.take("s", prefetch=50) as jobs:
+                next(jobs)
+                assert client.jobs(queue="s", status="in_flight").count() == 1
+            # Two of five went out in this hour, and a restart does not hand out two more.
+            with client.take(["r", "end"], prefetch=50) as jobs:
+                end = client.enqueue_raw("t", None, queue="end")
+                assert next(jobs).id == end.id
+
+
+@pytest.mark.parametrize("change", ["delete", "update"])
+def test_a_change_of_many_jobs_is_whole_after_kill_9(tmp_path: Path, change: str) -> None:
+    with ServerProcess(tmp_path) as server:
+        with SyncClient(server.url) as client:
+            for start in range(0, MANY, 1000):
+                client.enqueue_bulk([Enqueue("t", start + n, queue="q") for n in range(1000)])
+            jobs = client.jobs(queue="q")
+            assert (jobs.delete() if change == "delete" else jobs.update(queue="z", priority=1)) == MANY
+        server.kill()
+        server.start()
+        with SyncClient(server.url) as client:
+            assert client.jobs(queue="q").count() == 0
+            assert client.jobs(queue="z", priority=1).count() == (MANY if change == "update" else 0)
+            assert client.queues() == (["z"] if change == "update" else [])
