@@ -110,6 +110,8 @@ async def test_a_crash_after_a_delete_is_certain_carries_it_on(tmp_path: Path, c
 async def test_a_crash_after_a_patch_is_certain_carries_it_on(tmp_path: Path, count: int) -> None:
     ids = await crash_in(tmp_path, PATCH, "SELECT id FROM pending", count)
     async with bench_at(tmp_path / "dead") as bench:
+        # Another change waits for its turn, as it would have without the crash.
+        assert (await bench.change(Patch(retry_limit=3), ids=[ids[-1]])).jobs == 1
         assert await bench.status(ids[-1]) is Status.READY
         job = await bench.store.get(ids[-1], NOW)
         assert job is not None

@@ -196,6 +196,8 @@ class Changes:
             if self.armed is None and self._finishing is not None:
                 # One that was given up is still being forgotten.
                 await asyncio.wait([self._finishing])
+            # After a crash one may be half carried out, and its turn is not over.
+            await self.whole()
             parts = self._parts(selection, now)
             ids: Sequence[str] = []
             async for more in parts:
