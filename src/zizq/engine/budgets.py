@@ -219,6 +219,13 @@ def already_exists(key: str) -> Conflicting:
     return Conflicting(f"budget '{key}' already exists")
 
 
+def draw_refusal(draw: Draw, budget: Budget | None) -> Unprocessable | None:
+    """Why a job cannot draw on a budget, which is None where it is missing; None when it can."""
+    if budget is None:
+        return no_such_budget(draw)
+    return costs_too_much(draw, budget) if draw.cost > budget.capacity else None
+
+
 def no_such_budget(draw: Draw) -> Unprocessable:
     """A job draws on a budget that is not there, and does not say what to create it with."""
     return Unprocessable(f"budget '{draw.key}' does not exist and no create_with policy was supplied to create it with")

@@ -27,7 +27,7 @@ def budget_keys(job: JobRecord) -> str:
 
 def lane_of(job: JobRecord) -> str:
     """The lane of a job: its queue, and the budgets that it draws on, if any."""
-    return f"{job.queue}{_SEPARATOR}{budget_keys(job)}" if job.budgets else job.queue
+    return lane(job.queue, budget_keys(job))
 
 
 def lane(queue: str, keys: str) -> str:

@@ -91,11 +91,12 @@ class MemoryStore:
                 if len(self._buckets) >= self._max_budgets:
                     raise budgets.too_many_budgets(draw.key, self._max_budgets).at(index)
                 self._buckets[draw.key] = Bucket(create[draw.key], now)
-            if draw.key not in self._buckets:
-                raise budgets.no_such_budget(draw).at(index)
-            budget = self._buckets[draw.key].budget
-            if draw.cost > budget.capacity:
-                raise budgets.costs_too_much(draw, budget).at(index)
+            if refusal := budgets.draw_refusal(draw, self._budget(draw.key)):
+                raise refusal.at(index)
+
+    def _budget(self, key: str) -> Budget | None:
+        bucket = self._buckets.get(key)
+        return None if bucket is None else bucket.budget
 
     async def budgets(self) -> list[Budget]:
         """All budgets."""
@@ -104,7 +105,7 @@ class MemoryStore:
     async def save_budget(self, key: str, before: Budget | None, after: Budget | None, now: int) -> bool:
         """Create, change or delete a budget."""
         bucket = self._buckets.get(key)
-        if (None if bucket is None else bucket.budget) != before:
+        if self._budget(key) != before:
             return False
         least = 0 if after is None else after.capacity
         unfinished = [job for job in self._jobs.values() if job.status not in TERMINAL]
@@ -219,10 +220,8 @@ class MemoryStore:
     async def change(self, selection: Selection, change: Change, now: int) -> Changed:
         """Delete, patch, retry or rebind jobs."""
         for draw in change.draws if isinstance(change, Rebind) else ():
-            if draw.key not in self._buckets:
-                raise budgets.no_such_budget(draw)
-            if draw.cost > self._buckets[draw.key].budget.capacity:
-                raise budgets.costs_too_much(draw, self._buckets[draw.key].budget)
+            if refusal := budgets.draw_refusal(draw, self._budget(draw.key)):
+                raise refusal
         chosen = [job for job in self._selected(selection, now) if change.suits(job.status)]
         after = [job for job in (self._apply(change, job, now) for job in chosen) if job is not None]
         self._announce(after)

@@ -75,10 +75,8 @@ class BudgetStatements:
                     raise budgets.too_many_budgets(draw.key, most).at(index)
                 budget = known[draw.key] = create[draw.key]
                 created.append(budget)
-            if budget is None:
-                raise budgets.no_such_budget(draw).at(index)
-            if draw.cost > budget.capacity:
-                raise budgets.costs_too_much(draw, budget).at(index)
+            if refusal := budgets.draw_refusal(draw, budget):
+                raise refusal.at(index)
         return created
 
     def check_draws(self, draws: Sequence[Draw]) -> None:
@@ -89,10 +87,8 @@ class BudgetStatements:
         """
         known = self._known({draw.key for draw in draws})
         for draw in draws:
-            if draw.key not in known:
-                raise budgets.no_such_budget(draw)
-            if draw.cost > known[draw.key].capacity:
-                raise budgets.costs_too_much(draw, known[draw.key])
+            if refusal := budgets.draw_refusal(draw, known.get(draw.key)):
+                raise refusal
 
     def bind(self, jobs: Iterable[JobRecord], created: Sequence[Budget]) -> None:
         """Note what jobs draw on, and the budgets that came with them."""

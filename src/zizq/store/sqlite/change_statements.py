@@ -119,12 +119,7 @@ class ChangeStatements:
             if refusal := self._refusal(call.change):
                 outcomes.append(refusal)
                 continue
-            found = self._read("id IN ({ids})" + self.unless_pending, call.ids)
-            moved = [
-                Moved(job, call.change.apply(job, call.now))
-                for job in map(_as_known(call.flying), found)
-                if job in call.selection and call.change.suits(job.status) and not is_expired(job, call.now)
-            ]
+            moved = [Moved(job, call.change.apply(job, call.now)) for job in self._select(call, self.unless_pending)]
             self._carry_out(call.change, moved)
             outcomes.append(moved)
         return outcomes
@@ -134,11 +129,7 @@ class ChangeStatements:
         self.in_bulk = True
         outcomes = []
         for call in calls:
-            chosen = [
-                job
-                for job in map(_as_known(call.flying), self._read("id IN ({ids})", call.ids))
-                if job in call.selection and call.change.suits(job.status) and not is_expired(job, call.now)
-            ]
+            chosen = self._select(call)
             sql.insert(self._db, "pending", "id", [(job.id,) for job in chosen])
             outcomes.append(chosen)
         return outcomes
@@ -169,8 +160,7 @@ class ChangeStatements:
         for call in calls:
             ids = [row[0] for row in self._db.execute("SELECT id FROM pending ORDER BY id LIMIT ?", (call.limit,))]
             moved = [
-                Moved(job, call.change.apply(job, call.now))
-                for job in map(_as_known(call.flying), self._read("id IN ({ids})", ids))
+                Moved(job, call.change.apply(job, call.now)) for job in map(_as_known(call.flying), self._read(ids))
             ]
             self._carry_out(call.change, moved)
             sql.delete(self._db, "pending", "id", ids)
@@ -222,9 +212,17 @@ class ChangeStatements:
             found += [row[0] for row in self._db.execute(text, some)]
         return found
 
-    def _read(self, condition: str, ids: Sequence[str]) -> Iterator[JobRecord]:
+    def _select(self, call: ChangeCall, condition: str = "") -> list[JobRecord]:
+        """The jobs of a call that are selected, that the change suits, and that are not expired."""
+        return [
+            job
+            for job in map(_as_known(call.flying), self._read(call.ids, condition))
+            if job in call.selection and call.change.suits(job.status) and not is_expired(job, call.now)
+        ]
+
+    def _read(self, ids: Sequence[str], condition: str = "") -> Iterator[JobRecord]:
         for some in sql.chunks(ids):
-            text = f"SELECT {rows.LIGHT_ONLY} FROM jobs WHERE {condition.format(ids=sql.marks(len(some)))}"  # noqa: S608
+            text = f"SELECT {rows.LIGHT_ONLY} FROM jobs WHERE id IN ({sql.marks(len(some))}) {condition}"  # noqa: S608
             yield from map(rows.to_job, self._db.execute(text, some).fetchall())
 
     def _carry_out(self, change: Change, moved: Sequence[Moved]) -> None:
