@@ -135,13 +135,17 @@ class Purse:
                 self._note(self._buckets[draw.key])
         self._revive(draw.key for draw in job.budgets or ())
 
-    def give_back(self, job: JobRecord) -> None:
-        """A job left in flight, for whatever reason."""
-        for draw in job.budgets or ():
-            if draw.key in self._buckets:
-                self._buckets[draw.key].give_back(draw.cost)
+    def give_back(self, jobs: Iterable[JobRecord]) -> None:
+        """Jobs left in flight, for whatever reason."""
+        costs: dict[str, int] = {}
+        for job in jobs:
+            for draw in job.budgets or ():
+                costs[draw.key] = costs.get(draw.key, 0) + draw.cost
+        for key, cost in costs.items():
+            if key in self._buckets:
+                self._buckets[key].give_back(cost)
         if self._waiting:
-            self._revive(draw.key for draw in job.budgets or ())
+            self._revive(costs)
 
     # ── wait ──
 

@@ -113,6 +113,9 @@ class BudgetStatements:
     def _objection(self, call: SaveBudget) -> Refusal | None:
         """Why a budget cannot become what it is to be; None when it can."""
         key, after = call.key, call.after
+        if call.before is not None and after is not None and after.capacity >= call.before.capacity:
+            # Whoever could pay still can; to see that would take a look at every draw.
+            return None
         capacity = 0 if after is None else after.capacity
         drawing, highest = self._drawing(key, capacity)
         if drawing:
@@ -145,8 +148,8 @@ class BudgetStatements:
 
     def _drawing(self, key: str, above: int) -> tuple[int, int]:
         """How many unfinished jobs draw more than so much, and the highest cost."""
-        text = """SELECT count(*), coalesce(max(cost), 0) FROM draws INDEXED BY drawing
-                  WHERE finished = 0 AND budget = ? AND cost > ?"""
+        text = """SELECT count(*), coalesce(max(cost), 0) FROM draws
+                  WHERE budget = ? AND finished = 0 AND cost > ?"""
         found: Any = self._db.execute(text, (key, above)).fetchone()
         return found[0], found[1]
 

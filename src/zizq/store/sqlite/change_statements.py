@@ -234,7 +234,6 @@ class ChangeStatements:
             return
         if isinstance(change, Rebind):
             self._rewrite(_REBOUND, moved)
-            sql.delete(self._db, "draws", "id", ids)
             self._budgets.bind([one.after for one in moved if one.after is not None], ())
             return
         sql.delete(self._db, "errors", "job_id", [one.before.id for one in moved if one.before.attempts])

@@ -20,10 +20,10 @@ class Holding:
     neither settled nor released a second time.
     """
 
-    __slots__ = ("bound", "job", "owner", "settling")
+    __slots__ = ("job", "keyed", "owner", "settling")
 
     def __init__(self, job: JobRecord, owner: int) -> None:
-        self.bound = job.unique_key is not None or job.batch is not None or job.budgets is not None
+        self.keyed = job.unique_key is not None or job.batch is not None
         self.job = job
         self.owner = owner
         self.settling = False
@@ -36,7 +36,7 @@ class Flight:
         self._holdings: dict[str, Holding] = {}
         self._owned: dict[int, set[str]] = {}
         self._keyed: dict[tuple[str, str], set[str]] = {}
-        self.on_left: Callable[[JobRecord], None] = lambda job: None
+        self.on_left: Callable[[list[JobRecord]], None] = lambda jobs: None
         """Hears of jobs that draw on budgets when they leave, for whatever reason."""
 
     def __contains__(self, job_id: str) -> bool:
@@ -63,7 +63,7 @@ class Flight:
         """Note that an owner holds jobs."""
         for job in jobs:
             holding = self._holdings[job.id] = Holding(job, owner)
-            if holding.bound:
+            if holding.keyed:
                 self._keyed.setdefault(_key(job), set()).add(job.id)
             if owner >= 0:
                 self._owned.setdefault(owner, set()).add(job.id)
@@ -85,7 +85,7 @@ class Flight:
                 holding.owner = LOST
             else:
                 del self._holdings[job_id]
-                if holding.bound:
+                if holding.keyed:
                     self._unbind(holding.job)
                 recalled.append(job_id)
         return recalled
@@ -119,20 +119,23 @@ class Flight:
     def land(self, ids: Iterable[str]) -> dict[int, int]:
         """Forget jobs that are settled, released or deleted; returns how many each owner is rid of."""
         freed: dict[int, int] = {}
+        drew = []
         for job_id in ids:
             holding = self._holdings.pop(job_id, None)
             if holding is None:
                 continue
-            if holding.bound:
+            if holding.keyed:
                 self._unbind(holding.job)
-                if holding.job.budgets is not None:
-                    self.on_left(holding.job)
+            if holding.job.budgets is not None:
+                drew.append(holding.job)
             if holding.owner < 0:
                 continue
             freed[holding.owner] = freed.get(holding.owner, 0) + 1
             owned = self._owned.get(holding.owner)
             if owned is not None:
                 owned.discard(job_id)
+        if drew:
+            self.on_left(drew)
         return freed
 
     def with_keys(self, jobs: Iterable[JobRecord], batches: Iterable[str]) -> set[str]:

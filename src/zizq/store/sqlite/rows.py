@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -122,12 +123,14 @@ def to_job(row: Row) -> JobRecord:
         completed_at=row[10],
         purge_at=row[11],
     )
-    if row[7] is None:
-        return job
-    options = _decode(row[7])
-    return job.with_(
-        **{name: value for name in Options.__struct_fields__ if (value := getattr(options, name)) is not None}
-    )
+    return job if row[7] is None else job.with_(**_set_options(row[7]))
+
+
+@lru_cache(maxsize=1024)
+def _set_options(stored: bytes) -> dict[str, Any]:
+    """The options that a job sets; those of jobs that draw on the same budgets are mostly the same bytes."""
+    options = _decode(stored)
+    return {name: value for name in Options.__struct_fields__ if (value := getattr(options, name)) is not None}
 
 
 def without_heavy_payload(job: JobRecord) -> JobRecord:

@@ -59,13 +59,21 @@ MIGRATIONS = [
         finished INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (budget, id)
     ) WITHOUT ROWID;
-    CREATE INDEX drawing ON draws (budget, cost) WHERE finished = 0;
-    CREATE INDEX draws_of ON draws (id);
-    CREATE TRIGGER draws_removed AFTER DELETE ON jobs WHEN old.budgets <> '' BEGIN
-        DELETE FROM draws WHERE id = old.id;
+    -- Found by budget and job: a second index, by job alone, would cost more than the few words of SQL that do without.
+    CREATE TRIGGER draw_removed AFTER DELETE ON jobs WHEN old.budgets <> '' AND NOT instr(old.budgets, ',') BEGIN
+        DELETE FROM draws WHERE budget = old.budgets AND id = old.id;
+    END;
+    CREATE TRIGGER draws_removed AFTER DELETE ON jobs WHEN instr(old.budgets, ',') BEGIN
+        DELETE FROM draws WHERE id = old.id
+        AND budget IN (SELECT value FROM json_each('[' || replace(json_quote(old.budgets), ',', '","') || ']'));
+    END;
+    CREATE TRIGGER draws_changed AFTER UPDATE OF budgets ON jobs WHEN old.budgets <> '' BEGIN
+        DELETE FROM draws WHERE id = old.id
+        AND budget IN (SELECT value FROM json_each('[' || replace(json_quote(old.budgets), ',', '","') || ']'));
     END;
     CREATE TRIGGER draws_moved AFTER UPDATE OF status ON jobs WHEN new.budgets <> '' BEGIN
-        UPDATE draws SET finished = new.status >= 2 WHERE id = new.id;
+        UPDATE draws SET finished = new.status >= 2 WHERE id = new.id
+        AND budget IN (SELECT value FROM json_each('[' || replace(json_quote(new.budgets), ',', '","') || ']'));
     END;
     CREATE TABLE errors (
         job_id TEXT NOT NULL,
