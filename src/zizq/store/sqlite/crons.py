@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from zizq.budget import Budget
 from zizq.cron import CronEntry, CronGroup
-from zizq.engine.purse import Purse
 from zizq.job import JobRecord
 from zizq.store.base import NO_BUDGETS, NOTHING, Due
 from zizq.store.sqlite import cron_statements
 from zizq.store.sqlite.cron_statements import Firing, SaveCron
-from zizq.store.sqlite.flight import Flight
 from zizq.store.sqlite.key_statements import AdmitCall
-from zizq.store.sqlite.readers import Readers
+from zizq.store.sqlite.parts import Parts
 from zizq.store.sqlite.statements import Step
 
 
-class CronCalls(ABC):
-    """The calls on crons; the store that inherits them brings the writer and the readers."""
-
-    _readers: Readers
-    _flight: Flight
-    _purse: Purse
-    _max_budgets: int
-
-    @abstractmethod
-    def _write(
-        self, step: Step, argument: Any, *, then: Callable[[Any], None] | None = None
-    ) -> asyncio.Future[Any]: ...
+class CronCalls(Parts, ABC):
+    """The calls on crons."""
 
     @abstractmethod
     async def _admit(self, call: AdmitCall) -> Sequence[JobRecord]: ...
