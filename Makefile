@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 7890
 
-.PHONY: help demo serve test check fix docs bench clean
+.PHONY: help demo serve test trust check fix docs bench clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,9 @@ serve: $(VENV)/installed  ## run a server on PORT (7890), with its store in ./zi
 
 test: $(VENV)/installed  ## run the whole suite
 	$(BIN)/python -m pytest
+
+trust: $(VENV)/installed  ## try for hours what is promised under faults
+	$(BIN)/python -m trust all
 
 check: $(VENV)/installed  ## lint, types and layers
 	$(BIN)/ruff format --check .

@@ -1,0 +1,1 @@
+"""Long trials of what zizq promises under faults."""
