@@ -53,7 +53,8 @@ class Program:
         self._command = [str(word) for word in command]
         self._process = subprocess.Popen(self._command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=stderr)
         self._lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __enter__(self) -> Program:
         return self
@@ -94,11 +95,14 @@ class Program:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._reader.join(1)
 
     def _read(self) -> None:
-        for line in self._process.stdout or ():
-            if line.startswith(b"{"):
-                self._lines.put(json.loads(line))
+        assert self._process.stdout is not None
+        with self._process.stdout as output:
+            for line in output:
+                if line.startswith(b"{"):
+                    self._lines.put(json.loads(line))
         self._lines.put(None)
 
 
@@ -113,9 +117,7 @@ class Server(Program):
     def __init__(self, store: Path, mode: str) -> None:
         self.mode = mode
         self.began = time.monotonic()
-        command = [Path(sys.executable).with_name("zizq"), "serve", "--root-dir", store, "--port", "0"]
-        # The default limit of 1,024 jobs in flight is for fleets of real jobs, which take their time.
-        super().__init__([*command, "--log-format", "json", "-l", "0", *MODES[mode]])
+        super().__init__(serve_command(store, mode))
         try:
             while (fields := self.line()["fields"]).get("api") != "primary":
                 pass
@@ -123,6 +125,14 @@ class Server(Program):
             self.stop()
             raise
         self.url = f"http://{fields['addr']}"
+
+
+def serve_command(store: Path, mode: str) -> list[str | Path]:
+    """What runs a server on a port of its own."""
+    zizq = Path(sys.executable).with_name("zizq")
+    command = [zizq, "serve", "--root-dir", store, "--port", "0", "--no-admin", "--log-format", "json"]
+    # The default limit of 1,024 jobs in flight is for fleets of real jobs, which take their time.
+    return [*command, "-l", "0", *MODES[mode]]
 
 
 @contextmanager

@@ -15,8 +15,10 @@ CAUSES = {
     Cause.TAKE: "A take stream hands it to a worker.",
     Cause.SUCCEED: "The worker reports success. It is kept where a retention says so, and gone otherwise.",
     Cause.FAIL: "The worker reports a failure: another try, or death when its retries are used up or it is killed. "
-    "A dead job is kept for its retention, seven days by default.",
-    Cause.RELEASE: "The connection that held it ended, or the server restarted. No attempt is counted.",
+    "A worker that holds it for longer than its `timeout_ms` has failed it as well, and a job is dead when too many "
+    "workers died while they held it. A dead job is kept for its retention, seven days by default.",
+    Cause.RELEASE: "The connection that held it ended, its worker gave it back, or the server restarted. No attempt is "
+    "counted.",
     Cause.PATCH: "A client changes it. A `ready_at` moved into the future makes a ready job scheduled, one moved to "
     "now or before makes a scheduled job ready.",
     Cause.RETRY: "A client gives a dead job another life: ready, with its attempts and errors forgotten.",

@@ -44,7 +44,8 @@ class CallPartner:
 def server():
     """A server on a free port; yields its address."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "zizq", "serve", "--root-dir", folder, "--port", "0", "--log-format", "json"]
+        ports = ["--port", "0", "--no-admin"]
+        command = [sys.executable, "-m", "zizq", "serve", "--root-dir", folder, *ports, "--log-format", "json"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             for line in process.stdout:

@@ -26,6 +26,7 @@ class CronJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unique_while: str | None = None
     batch: Batch | None = None
     budgets: tuple[Draw, ...] | None = None
+    timeout_ms: int | None = None
 
 
 class CronEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,11 +6,17 @@
     │   ├─ BadRequest            it is malformed
     │   │   ├─ NotAcceptable       no response format suits
     │   │   ├─ UnsupportedMedia    no request format suits
-    │   │   └─ BodyTooLarge        it is over the size limit
+    │   │   ├─ BodyTooLarge        it is over the size limit
+    │   │   └─ TooSlow             its body does not come
     │   ├─ Unprocessable         it is well formed and breaks a rule
     │   ├─ Missing               what it names is not there
     │   ├─ Conflicting           what is there stands against it
-    │   └─ Unavailable           the store cannot write just now
+    │   ├─ Denied                the caller may not make it
+    │   │   ├─ Unauthenticated     nobody knows who calls
+    │   │   └─ NotPermitted        who calls is known, and may not do this
+    │   ├─ Unsupported           this server cannot do it at all
+    │   ├─ TooMany               this client asks too much at once
+    │   └─ Unavailable           the server cannot do it just now
     │       └─ Outdated            what the write was based on has changed meanwhile
     ├─ TransportError          no answer came (also a ConnectionError): worth a retry
     │   └─ StreamIdleTimeout     a take stream fell silent
@@ -36,6 +42,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Self
 
 
 class ZizqError(Exception):
@@ -72,6 +79,10 @@ class BodyTooLarge(BadRequest):
     """The body is over the size limit."""
 
 
+class TooSlow(BadRequest):
+    """The body takes too long to come."""
+
+
 class Unprocessable(Refusal):
     """The request is well formed and breaks a rule."""
 
@@ -92,8 +103,41 @@ class Conflicting(Refusal):
     """What is there stands against the request."""
 
 
+class Denied(Refusal):
+    """The caller may not make the request."""
+
+    reason = ""
+    """The kind of refusal, in a word, by which refusals are counted."""
+
+    def because(self, reason: str) -> Self:
+        """The same, for a reason."""
+        self.reason = reason
+        return self
+
+
+class Unauthenticated(Denied):
+    """Nobody knows who calls: there is no token and no certificate, or none that is known."""
+
+
+class NotPermitted(Denied):
+    """Who calls is known, and may not do this."""
+
+
+class Unsupported(Refusal):
+    """What the request asks for cannot be done by this server, whatever the request."""
+
+
+class TooMany(Refusal):
+    """One client asks too much at once, while others are served."""
+
+    retryable = True
+
+
 class Unavailable(Refusal):
-    """The store cannot write just now; what was answered before is safe."""
+    """The server cannot do it just now: the store cannot write, or there is too much to do.
+
+    What was answered before is safe.
+    """
 
     retryable = True
 
@@ -122,13 +166,17 @@ class ResponseError(ZizqError):
         status: The HTTP status.
         message: The server's text, as it came.
         body: The whole decoded body, or None where it could not be read.
+        retry_after: After how many seconds to come again; None where the server does not say.
     """
 
-    def __init__(self, status: int, message: str, body: object = None) -> None:
+    def __init__(self, status: int, message: str, body: object = None, retry_after: float | None = None) -> None:
         super().__init__(f"{status}: {message}")
         self.status = status
         self.message = message
         self.body = body
+        self.retry_after = retry_after
+        # What says "not now" rather than "not so".
+        self.retryable = type(self).retryable or status in (408, 429)
 
 
 class ClientError(ResponseError):

@@ -70,6 +70,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     unique_while: str | None = None
     batch: Batch | None = None
     budgets: tuple[Draw, ...] | None = None
+    timeout_ms: int | None = None
 
     @property
     def is_bound(self) -> bool:

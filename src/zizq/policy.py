@@ -48,6 +48,7 @@ class Defaults(msgspec.Struct, frozen=True):
     backoff: Backoff = Backoff(exponent=4.0, base_ms=15_000, jitter_ms=30_000)
     completed_ms: int = 0
     dead_ms: int = 7 * 24 * 3600 * 1000
+    max_worker_deaths: int = 5
 
 
 def later(now: int, delay_ms: int) -> int:

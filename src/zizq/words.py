@@ -22,6 +22,9 @@ _BYTES = {
 }  # fmt: skip
 LOG_LEVELS = {"trace": 10, "debug": 10, "info": 20, "warn": 30, "error": 40}
 """How much is logged, as people write it, and as the logging module counts; that has nothing below debug."""
+_LONGEST = 100
+_LARGEST = 2**53
+"""What a float says exactly: 285,000 years in milliseconds, 8 PiB in bytes."""
 _PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Zµ]+)")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
@@ -32,8 +35,9 @@ def parse_duration(text: str) -> int:
     Raises:
         ValueError: When the text is not a duration.
     """
+    _check_length(text)
     if text.strip().isdecimal():
-        return int(text)
+        return _checked(text, int(text))
     total, end = 0.0, 0
     while match := _PART.match(text, end):
         unit = match[2]
@@ -44,7 +48,7 @@ def parse_duration(text: str) -> int:
         end = match.end()
     if end == 0 or text[end:].strip():
         raise ValueError(f"{text!r} is not a duration: write it as 500ms, 3s, 1h 30m or 7d")
-    return round(total)
+    return _checked(text, round(total))
 
 
 def parse_size(text: str) -> int:
@@ -53,11 +57,24 @@ def parse_size(text: str) -> int:
     Raises:
         ValueError: When the text is not a size.
     """
+    _check_length(text)
     match = _SIZE.fullmatch(text)
     factor = _BYTES.get(match[2].lower()) if match else None
     if match is None or factor is None:
         raise ValueError(f"{text!r} is not a size: write it as 4096, 64k, 256MB or 256MiB")
-    return int(float(match[1]) * factor)
+    return _checked(text, int(float(match[1]) * factor))
+
+
+def _check_length(text: str) -> None:
+    # First of all, for Python refuses to read thousands of digits, and floats end at hundreds.
+    if len(text) > _LONGEST:
+        raise ValueError(f"{text[:20]!r}… has {len(text)} characters: write it in {_LONGEST} at most")
+
+
+def _checked(text: str, number: int) -> int:
+    if number > _LARGEST:
+        raise ValueError(f"{text!r} is too large: choose less, or 0 where that means no limit")
+    return number
 
 
 def duration(ms: int) -> str:

@@ -19,14 +19,17 @@ class ServerProcess:
     Args:
         root: The folder of its store.
         flags: More flags.
+        admin: Whether it serves the admin API too, on another port each time.
     """
 
-    def __init__(self, root: Path, *flags: str) -> None:
+    def __init__(self, root: Path, *flags: str, admin: bool = False) -> None:
         self._root = root
-        self._flags = flags
+        self._flags = [*(["--admin-port", "0"] if admin else ["--no-admin"]), *flags]
+        self._last = "admin" if admin else "primary"
         self._port = "0"
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
+        self.admin_url = ""
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
@@ -38,6 +41,9 @@ class ServerProcess:
             if fields.get("api") == "primary":
                 self.url = f"{fields['scheme']}://{fields['addr']}"
                 self._port = fields["addr"].rpartition(":")[2]
+            if fields.get("api") == "admin":
+                self.admin_url = f"{fields['scheme']}://{fields['addr']}"
+            if fields.get("api") == self._last:
                 return
         raise RuntimeError(f"the server ended with {self._process.wait()} before it listened")
 

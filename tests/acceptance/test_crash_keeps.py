@@ -1,4 +1,4 @@
-"""What jobs asked for beside their turn survives a crash: unique keys, batches, budgets, crons, bulk changes."""
+"""What jobs asked for beside their turn survives a crash: unique keys, batches, budgets, crons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from zizq import Enqueue, RawBatch, SyncClient, TimeBased, WhileInFlight
 
 pytestmark = pytest.mark.acceptance
 
-MANY = 30_000
 SUM = RawBatch(key="k", when="true", fold="$existing + $new")
 
 
@@ -52,19 +51,3 @@ def test_keys_batches_budgets_and_crons_survive_kill_9(tmp_path: Path) -> None:
             with client.take(["r", "end"], prefetch=50) as jobs:
                 end = client.enqueue_raw("t", None, queue="end")
                 assert next(jobs).id == end.id
-
-
-@pytest.mark.parametrize("change", ["delete", "update"])
-def test_a_change_of_many_jobs_is_whole_after_kill_9(tmp_path: Path, change: str) -> None:
-    with ServerProcess(tmp_path) as server:
-        with SyncClient(server.url) as client:
-            for start in range(0, MANY, 1000):
-                client.enqueue_bulk([Enqueue("t", start + n, queue="q") for n in range(1000)])
-            jobs = client.jobs(queue="q")
-            assert (jobs.delete() if change == "delete" else jobs.update(queue="z", priority=1)) == MANY
-        server.kill()
-        server.start()
-        with SyncClient(server.url) as client:
-            assert client.jobs(queue="q").count() == 0
-            assert client.jobs(queue="z", priority=1).count() == (MANY if change == "update" else 0)
-            assert client.queues() == (["z"] if change == "update" else [])

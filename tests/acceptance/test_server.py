@@ -108,7 +108,10 @@ def test_sigterm_ends_streams_cleanly_and_exits_0(tmp_path: Path) -> None:
 def test_a_second_server_on_the_same_folder_says_why_it_cannot(tmp_path: Path) -> None:
     with ServerProcess(tmp_path):
         second = subprocess.run(
-            [*ZIZQ, "serve", "--root-dir", str(tmp_path), "--port", "0"], capture_output=True, text=True, timeout=30
+            [*ZIZQ, "serve", "--root-dir", str(tmp_path), "--port", "0", "--no-admin"],
+            capture_output=True,
+            text=True,
+            timeout=30,
         )
     assert second.returncode == 1
     assert second.stderr.startswith("Error: ")
@@ -119,14 +122,17 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         server = subprocess.run(
-            [*ZIZQ, "serve", "--root-dir", str(tmp_path), "--port", port], capture_output=True, text=True, timeout=30
+            [*ZIZQ, "serve", "--root-dir", str(tmp_path), "--port", port, "--no-admin"],
+            capture_output=True,
+            text=True,
+            timeout=30,
         )
     assert server.returncode == 1
     assert f"127.0.0.1:{port}" in server.stderr
 
 
 def test_a_certificate_that_is_missing_is_named_in_one_line(tmp_path: Path) -> None:
-    flags = ["--root-dir", str(tmp_path), "--port", "0", "--tls-cert", "no.pem", "--tls-key", "no.key"]
+    flags = ["--root-dir", str(tmp_path), "--port", "0", "--no-admin", "--tls-cert", "no.pem", "--tls-key", "no.key"]
     ended = subprocess.run([*ZIZQ, "serve", *flags], capture_output=True, text=True, timeout=30)
     assert ended.returncode == 1
     assert "no.pem" in ended.stderr

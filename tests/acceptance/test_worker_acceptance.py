@@ -62,7 +62,8 @@ class Field:
 
     def serve(self):
         port = self.address.rpartition(":")[2]
-        options = ["serve", "--root-dir", str(self.folder / "root"), "--port", port, "--log-format", "json"]
+        options = ["serve", "--root-dir", str(self.folder / "root"), "--port", port, "--no-admin"]
+        options += ["--log-format", "json"]
         server = self._start(options, {}, stdout=subprocess.PIPE)
         for line in server.stdout:
             fields = json.loads(line)["fields"]

@@ -13,23 +13,34 @@ import pytest
 from docs.pages import OURS, PAGES, ROOT, Block, blocks, prose
 from zizq.cli.budgets import budgets
 from zizq.cli.cron import cron
+from zizq.cli.doctor import doctor
 from zizq.cli.jobs import jobs
 from zizq.cli.main import cli
+from zizq.cli.restore import restore
+from zizq.cli.tls import tls
+from zizq.cli.token import token
+from zizq.cli.upkeep import backup, compact
 from zizq.cli.work import work
 from zizq.server.settings import flag_of, options, variable_of
 
-FOREIGN = {"--preload"}
-"""Options of other programs: gunicorn."""
+FOREIGN = {"--preload", "--from", "--to", "--size", "--seed"}
+"""Options of other programs: gunicorn, caddy, the trials."""
 
 WORK = [parameter for parameter in work.params if isinstance(parameter, click.Option)]
 FLAGS = {flag_of(setting.name) for setting, option in options() if option.flag}
 FLAGS |= {flag for option in WORK for flag in option.opts}
 GROUPS = {
     group: [one for found in group.commands.values() for one in found.params if isinstance(one, click.Option)]
-    for group in (jobs, cron, budgets)
+    for group in (jobs, cron, budgets, token, tls)
 }
 FLAGS |= {flag for found in GROUPS.values() for option in found for flag in option.opts}
+FLAGS |= {flag for option in doctor.params for flag in option.opts}
 VARIABLES = {variable_of(setting.name) for setting, _ in options()} | {str(option.envvar) for option in WORK}
+
+for command in (backup, compact, restore):
+    found = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    FLAGS |= {flag for option in found for flag in option.opts}
+    VARIABLES |= {str(option.envvar) for option in found if option.envvar}
 
 COMMANDS = [
     pytest.param(command, id=f"{block.name}-{number}")
@@ -56,7 +67,8 @@ def test_variables_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", OURS, ids=ids)
 def test_extras_exist(page: Path) -> None:
-    named = set(re.findall(r"zizq\[([\w,]+)\]", page.read_text(encoding="utf-8")))
+    lists = re.findall(r"zizq\[([\w,]+)\]", page.read_text(encoding="utf-8"))
+    named = {name for names in lists for name in names.split(",")}
     assert named <= set(metadata("zizq").get_all("Provides-Extra") or [])
 
 
@@ -69,7 +81,7 @@ def test_every_option_of_the_worker_is_explained() -> None:
         assert option.envvar is None or f"`{option.envvar}`" in rows
 
 
-@pytest.mark.parametrize(("group", "guides"), [(jobs, ["querying"]), (cron, ["cron", "querying"])])
+@pytest.mark.parametrize(("group", "guides"), [(jobs, ["querying"]), (cron, ["cron", "querying"]), (tls, ["tls"])])
 def test_every_option_of_a_group_is_explained(group: click.Group, guides: list[str]) -> None:
     text = "".join((ROOT / "docs" / "guides" / f"{name}.md").read_text(encoding="utf-8") for name in guides)
     assert {option.opts[0] for option in GROUPS[group] if f"`{option.opts[0]}`" not in text} == set()
@@ -84,7 +96,8 @@ def test_a_command_is_understood(command: str, tmp_path: Path, monkeypatch: pyte
     if Path(words[0]).name != "zizq":
         return
     for word in words:
-        if word.endswith((".pem", ".key")):
+        if word.endswith((".pem", ".key", ".tar.gz")):
+            Path(word).parent.mkdir(parents=True, exist_ok=True)
             Path(word).touch()
     with click.Context(cli) as context:
         found, words = cli.get_command(context, words[1]), words[1:]

@@ -227,7 +227,8 @@ async def test_a_patch_changes_what_is_named():
             "--set-backoff",
             "10s,2,5",
         )
-        kept = ("--set-completed-retention", "1h", "--set-dead-retention", "60", "--set-ready-at", "2100-01-01T00:00Z")
+        kept = ("--set-completed-retention", "1h", "--set-dead-retention", "60", "--set-ready-at", "2100-01-01T00:00Z",
+                "--set-timeout", "5m")  # fmt: skip
         assert await sh.out("patch", job.id, *set_options, *kept) == "Patched 1 job.\n"
         job = await sh.client.get_job(job.id)
         assert (job.queue, job.priority, job.retry_limit, job.status) == ("new", 7, 3, "scheduled")
@@ -236,6 +237,9 @@ async def test_a_patch_changes_what_is_named():
             timedelta(seconds=10), 2.0, timedelta(seconds=5),
         )  # fmt: skip
         assert (job.retention.completed, job.retention.dead) == (timedelta(hours=1), timedelta(minutes=1))
+        assert job.timeout == timedelta(minutes=5)
+        await sh.out("patch", job.id, "--unset", "timeout")
+        assert (await sh.client.get_job(job.id)).timeout is None
         assert (await sh.client.get_job(other.id)).queue == "b"
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from zizq import Client, StreamIdleTimeout, SyncClient, TransportError, ZizqError
+from zizq import Client, ResponseError, StreamIdleTimeout, SyncClient, TransportError, ZizqError
 from zizq.testing.server import running_server
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/vnd.zizq.msgpack-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -326,3 +326,33 @@ def test_a_fork_of_a_fork_says_what_to_do():
         in_child(client.health)
     in_child(child)
     """) == ["child", "ok", "ConfigError"]
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "seconds"),
+    [(503, b"7", 7.0), (429, b"1", 1.0), (503, b"Wed, 21 Oct 2026 07:28:00 GMT", None), (400, b"7", None)],
+)
+@pytest.mark.parametrize("make", [Client, SyncClient])
+def test_a_refusal_says_when_to_come_again(make, status, said, seconds):
+    head = b"HTTP/1.1 %d x\r\ncontent-type: application/json\r\nretry-after: %s\r\ncontent-length: 13\r\n\r\n"
+
+    async def main():
+        async with listening(head % (status, said) + b'{"error":"x"}', close=True) as (url, _):
+            with pytest.raises(ResponseError) as caught:
+                await call(make, url, "health")
+        assert caught.value.retry_after == seconds
+        assert caught.value.retryable is (status != 400)
+
+    asyncio.run(main())
+
+
+def test_a_refused_stream_says_when_to_come_again():
+    head = b"HTTP/1.1 503 x\r\ncontent-type: application/json\r\nretry-after: 3\r\ncontent-length: 13\r\n\r\n"
+
+    async def main():
+        async with listening(head + b'{"error":"x"}', close=True) as (url, _), Client(url) as client:
+            with pytest.raises(ResponseError) as caught:
+                await client.take().__aenter__()
+        assert caught.value.retry_after == 3
+
+    asyncio.run(main())

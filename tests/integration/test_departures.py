@@ -53,7 +53,7 @@ async def test_a_client_that_leaves_gives_its_jobs_back_at_once(leave) -> None: 
 
 
 async def test_streams_that_come_and_go_are_each_noticed() -> None:
-    async with running_server(heartbeat_interval=HEARTBEAT_MS) as server:
+    async with running_server(heartbeat_interval=HEARTBEAT_MS, max_worker_deaths=0) as server:
         await enqueue(server)
         # Each stream gets the descriptor of the one before; each gets the job that the one before gave back.
         for _ in range(20):
@@ -65,3 +65,23 @@ async def enqueue(server: RunningServer) -> None:
     broker = server.app.broker
     job = admit.new_job(broker.next_id(), broker.now(), type="t", queue="q", payload=msgspec.Raw(b"\xc0"))
     await broker.enqueue([job])
+
+
+async def test_one_search_finds_all_streams_that_were_opened_together() -> None:
+    async with running_server(heartbeat_interval=HEARTBEAT_MS) as server:
+        departures = server.app._departures
+        listed: list[int] = []
+        find = departures._descriptors
+        departures._descriptors = lambda: listed.append(1) or find()  # type: ignore[method-assign, func-returns-value]
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        streams = await asyncio.gather(*(asyncio.open_connection(host, int(port)) for _ in range(50)))
+        for _, writer in streams:
+            writer.write(b"GET /jobs/take HTTP/1.1\r\nhost: x\r\n\r\n")
+        for reader, _ in streams:
+            await reader.readuntil(b"\r\n\r\n")
+        for _, writer in streams:
+            writer.close()
+        async with asyncio.timeout(5):
+            while server.app.broker.stream_count():  # noqa: ASYNC110 - it has no event for that
+                await asyncio.sleep(0)
+        assert len(listed) < 25

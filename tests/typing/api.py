@@ -68,9 +68,12 @@ async def use_async(client: zizq.Client) -> None:
     client.jobs(queues="emails")  # type: ignore[call-arg]
     assert_type(await client.patch_job("x", priority=1, backoff=None, retention=zizq.KEEP), zizq.Job)
     assert_type(await client.retry_job("x"), zizq.Job)
+    assert_type(await client.release(["x"], stream="s"), list[str])
     async for error in client.job_errors("x", order="desc", limit=1):
         assert_type(error, zizq.JobError)
-    worker = zizq.Worker(client, router, concurrency=25, prefetch=30, queues=["emails"], middleware=[middleware])
+    worker = zizq.Worker(
+        client, router, concurrency=25, prefetch=30, queues=["emails"], middleware=[middleware], job_timeout=60
+    )
     assert_type(await worker.run(zizq.on_signals()), zizq.Summary)
 
 

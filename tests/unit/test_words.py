@@ -55,3 +55,10 @@ def test_sizes_are_written_short(value: int, text: str) -> None:
 
 def test_counts_are_written_with_thousands_apart() -> None:
     assert count(1_234_567) == "1,234,567"
+
+
+@pytest.mark.parametrize("read", [parse_duration, parse_size])
+@pytest.mark.parametrize("text", ["9" * 99, "9" * 400, "9" * 5000, "9" * 400 + "y", "9" * 80 + "GiB"])
+def test_numbers_beyond_all_use_are_refused_in_plain_words(read, text: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=r"is too large|characters: write it in 100 at most|not a duration|not a size"):
+        read(text)

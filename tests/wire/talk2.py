@@ -8,9 +8,17 @@ from contextlib import asynccontextmanager
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
+from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset
+from hyperframe.frame import Frame, GoAwayFrame
 
 from wire.talk import PATIENCE_S, Reply, Talk
+
+
+class _Lasting(H2Connection):
+    """Lets open streams go on after a GOAWAY (RFC 9113, 6.8), which `h2` takes for the end of them all."""
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
+        return [], []
 
 
 class Http2:
@@ -19,7 +27,7 @@ class Http2:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._h2 = H2Connection(H2Configuration(header_encoding="utf-8"))
+        self._h2 = _Lasting(H2Configuration(header_encoding="utf-8"))
         self.replies: dict[int, Reply] = {}
         self.ended: set[int] = set()
         self.reset_by_server: set[int] = set()

@@ -214,7 +214,7 @@ async def test_a_store_that_refuses_writes_is_shown_in_health(monkeypatch):
     monkeypatch.setattr(MemoryStore, "trouble", lambda self: "disk full")
     async with serving() as server:
         reply = await server.ask("GET", "/health")
-    assert (reply.status, reply.value) == (200, {"status": "read-only", "reason": "disk full"})
+    assert (reply.status, reply.value) == (200, {"status": "ok", "writes_refused": "disk full"})
 
 
 async def test_a_server_that_stops_ends_its_streams_after_it_took_their_jobs_back():

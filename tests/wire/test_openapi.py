@@ -259,8 +259,12 @@ async def all_calls(server, call):
     await call(op.GET_JOB, first)
     await call(op.DELETE_JOB, first)
     await call(op.SUCCEED_BULK, body={"ids": [second]})
-    await call(op.ENQUEUE, body=JOB)
-    await call(op.SUCCEED, (await stream.job())["id"])
+    await call(op.ENQUEUE, body=JOB | {"timeout_ms": 60_000})
+    last = (await stream.job())["id"]
+    await call(op.RELEASE, body={"ids": [last]})
+    await call(op.RELEASE, body={"ids": ["x"], "stream": "none"})
+    assert (await stream.job())["id"] == last
+    await call(op.SUCCEED, last)
     await call(op.DELETE_JOBS)
     await cron_calls(call)
     await call(op.RESET)

@@ -73,8 +73,14 @@ async def test_fields_that_are_not_known_are_passed_over_and_null_is_as_good_as_
 @pytest.mark.parametrize(
     ("target", "text"),
     [
-        ("/jobs/take?color=red", "unknown field `color`, expected `prefetch`, `queue`"),
-        ("/jobs/take?%FF=1", "unknown field `\ufffd`, expected `prefetch`, `queue`"),
+        (
+            "/jobs/take?color=red",
+            "unknown field `color`, expected `prefetch`, `queue`, `timeout_ms`, `concurrency`, `stream`",
+        ),
+        (
+            "/jobs/take?%FF=1",
+            "unknown field `\ufffd`, expected `prefetch`, `queue`, `timeout_ms`, `concurrency`, `stream`",
+        ),
         ("/jobs/take?queue=a&queue=b", "duplicate field `queue`"),
         ("/jobs/take?prefetch=-1", "prefetch '-1' is not a whole number of 0 or more"),
         ("/jobs/take?prefetch=", "prefetch '' is not a whole number of 0 or more"),

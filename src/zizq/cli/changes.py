@@ -96,7 +96,7 @@ def _backoff(text: str) -> Backoff:
         raise click.BadParameter(f"{text!r} is no backoff: write BASE,EXPONENT,JITTER as in 10s,2,5s") from exc
 
 
-_CLEARABLE = ("retry-limit", "backoff", "retention")
+_CLEARABLE = ("retry-limit", "backoff", "retention", "timeout")
 _PATCH_OPTIONS = (
     click.option("--set-queue", metavar="QUEUE", help="Move them to this queue."),
     click.option("--set-priority", type=click.IntRange(0, MAX_PRIORITY), help="Give them this priority."),
@@ -112,11 +112,12 @@ _PATCH_OPTIONS = (
         "--set-completed-retention", type=seconds, metavar="DURATION", help="Keep them so long after success."
     ),
     click.option("--set-dead-retention", type=seconds, metavar="DURATION", help="Keep them so long once dead."),
+    click.option("--set-timeout", type=seconds, metavar="DURATION", help="Let a worker hold each for so long only."),
     click.option(
         "--unset",
         type=click.Choice(_CLEARABLE),
         multiple=True,
-        help="Take this back, so that they go by the server's; may be repeated.",
+        help="Take this back, so that they go by the server's or the worker's; may be repeated.",
     ),
 )
 
@@ -139,6 +140,7 @@ def patch(
     set_backoff: Backoff | None,
     set_completed_retention: float | None,
     set_dead_retention: float | None,
+    set_timeout: float | None,
     unset: tuple[str, ...],
     **which: Any,
 ) -> None:
@@ -149,7 +151,7 @@ def patch(
     retention = Retention(set_completed_retention, set_dead_retention)
     given: dict[str, Any] = {
         "queue": set_queue, "priority": set_priority, "retry_limit": set_retry_limit, "backoff": set_backoff,
-        "retention": None if retention == Retention() else retention,
+        "retention": None if retention == Retention() else retention, "timeout": set_timeout,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     cleared = {name.replace("-", "_") for name in unset}

@@ -16,6 +16,13 @@ COMMANDS = {
     "jobs": ("zizq.cli.jobs", "List, count, show, patch, retry and delete jobs."),
     "cron": ("zizq.cli.cron", "List, show, pause, resume and delete crons."),
     "budgets": ("zizq.cli.budgets", "List, show, set and delete budgets."),
+    "backup": ("zizq.cli.upkeep", "Copy the store of a running server to a file."),
+    "restore": ("zizq.cli.restore", "Put a backup into an empty folder."),
+    "compact": ("zizq.cli.upkeep", "Give free space of a running server back to the disk."),
+    "token": ("zizq.cli.token", "Create, list and revoke tokens."),
+    "check": ("zizq.cli.check", "Prove that a store is whole."),
+    "doctor": ("zizq.cli.doctor", "Look at this machine and its settings, and say what to mend."),
+    "tls": ("zizq.cli.tls", "Make certificates for the server and its clients."),
 }
 
 
@@ -55,7 +62,7 @@ class Commands(click.Group):
 def cli(ctx: click.Context, root_dir: str | None) -> None:
     """A fast, durable job queue. Without a command it runs the server."""
     if root_dir is not None:
-        ctx.default_map = {"serve": {"root_dir": root_dir}}
+        ctx.default_map = {name: {"root_dir": root_dir} for name in ("serve", "check")}
     if ctx.invoked_subcommand is None:
         serve = Commands().get_command(ctx, "serve")
         if serve is not None:

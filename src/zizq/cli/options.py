@@ -97,6 +97,12 @@ _SERVER = (
         help="How to speak to the server.",
     ),
     click.option(
+        "--token",
+        envvar="ZIZQ_TOKEN",
+        show_envvar=True,
+        help="What tells the server who calls; better in the variable.",
+    ),
+    click.option(
         "--ca",
         envvar="ZIZQ_CA",
         show_envvar=True,
@@ -155,11 +161,12 @@ def with_client(command: Command) -> Command:
         ca: str | None,
         client_cert: str | None,
         client_key: str | None,
+        token: str | None,
         timeout: float,
         **options: Any,
     ) -> None:
         tls = tls_of(ca, client_cert, client_key)
-        with SyncClient(url, format=format_, tls=tls, read_timeout=timeout) as client:
+        with SyncClient(url, format=format_, tls=tls, token=token, read_timeout=timeout) as client:
             command(client, **options)
 
     return run

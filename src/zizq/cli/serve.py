@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from zizq.cli.root import root_dir_before
 from zizq.errors import ConfigError
 from zizq.server.settings import Option, Settings, flag_of, options, variable_of
 
@@ -27,13 +29,14 @@ class _Value(click.ParamType[Any]):
         try:
             return self._option.parse(value)
         except ValueError as error:
-            if _is_foreign_port(param, ctx):
-                click.echo(f"Warning: ZIZQ_PORT={value!r} is not a port and is ignored", err=True)
+            if param is not None and _is_foreign_port(param, ctx):
+                click.echo(f"Warning: {param.envvar}={value!r} is not a port and is ignored", err=True)
                 return None
             self.fail(str(error), param, ctx)
 
 
-def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+def setting_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command all options of the server."""
     for setting, option in reversed(options()):
         if option.flag:
             command = _flag(setting.name, setting.default, option)(command)
@@ -53,23 +56,33 @@ def _flag(name: str, default: Any, option: Option) -> Callable[[Callable[..., No
 
 
 @click.command()
-@_with_options
-def serve(**given: Any) -> None:
+@setting_options
+@click.pass_context
+def serve(ctx: click.Context, /, **given: Any) -> None:
     """Run the server."""
     from zizq.server import logs
     from zizq.server.serve import run
 
-    settings = settings_from({name: value for name, value in given.items() if value is not None})
+    settings = given_settings(ctx, given)
     logs.configure(settings)
     run(settings)
 
 
-def settings_from(given: dict[str, Any]) -> Settings:
+def given_settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     """Settings from flags, variables, and defaults.
+
+    Args:
+        ctx: The command, which has the options of the server.
+        given: The values of those options; None for one that was not given.
 
     Raises:
         ConfigError: When options contradict each other, or a variable without a flag is malformed.
     """
+    given = {name: value for name, value in given.items() if value is not None}
+    root_dir = root_dir_before(ctx)
+    if root_dir is not None and ctx.get_parameter_source("root_dir") is not ParameterSource.COMMANDLINE:
+        # A flag wins over the variable also where it comes before the name of the command.
+        given["root_dir"] = Path(root_dir)
     for setting, option in options():
         text = os.environ.get(variable_of(setting.name))
         if not option.flag and text:
@@ -80,8 +93,8 @@ def settings_from(given: dict[str, Any]) -> Settings:
     return Settings(**given)
 
 
-def _is_foreign_port(param: click.Parameter | None, ctx: click.Context | None) -> bool:
-    """Whether a value is the variable that Kubernetes sets for a service called zizq (protocol.md#11.1)."""
-    if param is None or param.name != "port" or ctx is None:
+def _is_foreign_port(param: click.Parameter, ctx: click.Context | None) -> bool:
+    """Whether it is the variable that Kubernetes sets for a service called zizq or zizq-admin (protocol.md#11.1)."""
+    if param.name not in ("port", "admin_port") or ctx is None:
         return False
-    return ctx.get_parameter_source("port") in (None, ParameterSource.ENVIRONMENT)
+    return ctx.get_parameter_source(param.name) in (None, ParameterSource.ENVIRONMENT)

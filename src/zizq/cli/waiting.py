@@ -21,7 +21,7 @@ _TICK_S = 0.2
 _ERASE = "\r\x1b[K"
 
 
-def waiting(call: Callable[[], T], text: str) -> T:
+def waiting(call: Callable[[], T], text: str | Callable[[], str]) -> T:
     """The value of a call that may take long; on a terminal it says what goes on, and for how long.
 
     The call runs in a thread of its own, since the client sees Ctrl-C only when an answer is there. A call that is left
@@ -29,13 +29,13 @@ def waiting(call: Callable[[], T], text: str) -> T:
 
     Args:
         call: What to wait for.
-        text: What goes on, such as `deleting 3 jobs`.
+        text: What goes on, such as `deleting 3 jobs`; where that changes meanwhile, what tells it.
     """
     outcome: Future[T] = Future()
     threading.Thread(target=_settle, args=(outcome, call), daemon=True).start()
     with _Line() as line:
         while not wait([outcome], _TICK_S if line.shows else None).done:
-            line.say(text)
+            line.say(text if isinstance(text, str) else text())
     return outcome.result()
 
 

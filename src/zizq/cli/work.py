@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
@@ -36,10 +36,12 @@ class Order:
     prefetch: int | None
     queues: tuple[str, ...]
     shutdown_timeout: float
+    job_timeout: float | None
     format: Literal["msgpack", "json"]
     ca: str | None
     client_cert: str | None
     client_key: str | None
+    token: str | None = field(repr=False)
     worker_id: str | None
     log_level: str
 
@@ -94,6 +96,14 @@ class Order:
     default="30s",
     show_default=True,
     help="How long to wait for running handlers at the end.",
+)
+@click.option(
+    "--job-timeout",
+    envvar="ZIZQ_JOB_TIMEOUT",
+    show_envvar=True,
+    type=seconds,
+    metavar="DURATION",
+    help="How long a job that sets no timeout may be held here before the server fails it. [default: no limit]",
 )
 @click.option("--worker-id", envvar="ZIZQ_WORKER_ID", show_envvar=True, help="A name for logs, ours and the server's.")
 @click.option(
@@ -164,7 +174,7 @@ def _run(order: Order, signals: Callable[[], Signals], control: Connection | Non
 
     async def main() -> tuple[Worker, Summary]:
         tls = tls_of(order.ca, order.client_cert, order.client_key)
-        async with Client(order.url, format=order.format, tls=tls) as client:
+        async with Client(order.url, format=order.format, tls=tls, token=order.token) as client:
             worker = Worker(
                 client,
                 handler,
@@ -172,6 +182,7 @@ def _run(order: Order, signals: Callable[[], Signals], control: Connection | Non
                 prefetch=order.prefetch,
                 queues=order.queues,
                 shutdown_timeout=order.shutdown_timeout,
+                job_timeout=order.job_timeout,
                 worker_id=order.worker_id,
             )
             if control is not None:

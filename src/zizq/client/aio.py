@@ -48,14 +48,15 @@ class Client:
         stream_idle_timeout: The longest silence on a take stream, heartbeats included, as a timedelta or in seconds.
             The server's heartbeat must be well below it.
         tls: Certificates for an `https://` server beyond the system's roots.
+        token: What tells a server that asks who calls; None is the variable ZIZQ_TOKEN, else none is sent.
         transport: Sends the requests; None is the network.
         clock: What delays count from; None is the system's clock.
 
     Raises:
-        ConfigError: When the URL, the format or a timeout is wrong, or `tls` comes with an `http://` URL.
+        ConfigError: When the URL, the format, a timeout or the token is wrong, or `tls` comes with an `http://` URL.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each option
         self,
         url: str | None = None,
         *,
@@ -64,11 +65,12 @@ class Client:
         read_timeout: Duration = 30,
         stream_idle_timeout: Duration = 30,
         tls: TLS | None = None,
+        token: str | None = None,
         transport: Transport | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._calls = Calls(check_format(format), clock or SystemClock())
-        settings = check_settings(url, tls, connect_timeout, read_timeout, stream_idle_timeout)
+        settings = check_settings(url, tls, connect_timeout, read_timeout, stream_idle_timeout, token)
         self._transport = transport or ReqwestTransport(settings)
         self.url = settings.url
 
@@ -223,7 +225,16 @@ class Client:
         """
         return Query(self._send, self._calls, Plan(Conditions().with_(**where)))
 
-    def take(self, queues: str | Collection[str] = (), prefetch: int = 1, worker_id: str | None = None) -> Take:
+    def take(
+        self,
+        queues: str | Collection[str] = (),
+        prefetch: int = 1,
+        worker_id: str | None = None,
+        *,
+        job_timeout: Duration | None = None,
+        concurrency: int | None = None,
+        stream: str | None = None,
+    ) -> Take:
         """Take jobs as they become ready; use it as `async with client.take() as jobs: async for job in jobs:`.
 
         Leaving the block closes the connection, and jobs that were not answered go back to the server. There is no
@@ -233,11 +244,16 @@ class Client:
             queues: Only these queues; none given is all of them.
             prefetch: How many jobs may be out without an answer; 0 is no limit.
             worker_id: A name for the server's log.
+            job_timeout: How long a job that sets no `timeout` may be held, as a timedelta or in seconds; the server
+                counts a failure then. None is no limit.
+            concurrency: How many jobs run here at once, those that came first: when this process dies, the server
+                blames no others. None is all of them.
+            stream: A name of this stream, for `release`.
 
         Raises:
-            ConfigError: When `prefetch` is negative, or a queue's name has a comma.
+            ConfigError: When a number is out of range, or a queue's name has a comma.
         """
-        return Take(self._transport, self._calls.take(queues, prefetch, worker_id))
+        return Take(self._transport, self._calls.take(queues, prefetch, worker_id, job_timeout, concurrency, stream))
 
     async def report_success(self, id: str) -> None:
         """Say that a job that was taken succeeded.
@@ -257,6 +273,18 @@ class Client:
             Those that were not in flight; all others are completed.
         """
         return await self._send(self._calls.report_success_bulk(ids)) if ids else []
+
+    async def release(self, ids: Sequence[str], stream: str | None = None) -> list[str]:
+        """Give back jobs that were taken and not begun, as if they had never been taken.
+
+        Args:
+            ids: The jobs. When there are none, and no stream, nothing is sent.
+            stream: The name that a take stream was given: it gets no more jobs, and ends once it holds none.
+
+        Returns:
+            Those that were not in flight; all others are ready again.
+        """
+        return await self._send(self._calls.release(ids, stream)) if ids or stream is not None else []
 
     async def report_failure(
         self,
@@ -444,7 +472,7 @@ class Client:
     # ── the server ───────────────────────────────────────────────────────────────────────────────────
 
     async def health(self) -> str:
-        """Ask whether the server serves; `ok` when it does."""
+        """Ask whether the server serves: `ok` when it does, `read-only` while it refuses writes."""
         return await self._send(self._calls.health())
 
     async def version(self) -> str:

@@ -35,11 +35,12 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """What came back; the content type is None where the server sent none."""
+    """What came back; the content type is None where the server sent none, and so is when to come again, in seconds."""
 
     status: int
     content_type: str | None
     body: bytes
+    retry_after: float | None = None
 
 
 class Call(msgspec.Struct, Generic[T], frozen=True):
@@ -145,7 +146,7 @@ def raise_refusal(answer: Response) -> NoReturn:
     else:
         text = answer.body.decode("utf-8", "replace")[:_MAX_ERROR_TEXT].strip() or "the answer has no text"
     error: type[ResponseError] = error_for(answer.status)
-    raise error(answer.status, text, body)
+    raise error(answer.status, text, body, answer.retry_after)
 
 
 def reading(shape: type[T]) -> Callable[[Response], T]:

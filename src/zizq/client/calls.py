@@ -29,7 +29,7 @@ from zizq.client.enqueue import Enqueue, Options, later_ms
 from zizq.client.failure import describe
 from zizq.client.job import Job, JobError
 from zizq.client.kinds import request_for
-from zizq.client.options import Duration
+from zizq.client.options import Duration, limit_ms
 from zizq.client.paging import Order, Page, Walk
 from zizq.clock import Clock
 from zizq.errors import ConfigError, DecodeError
@@ -37,7 +37,7 @@ from zizq.wire import messages, operations
 from zizq.wire.codec import Format
 from zizq.wire.framing import StreamFormat
 
-_MAX_PREFETCH = 2**32 - 1
+_MAX_U32 = 2**32 - 1
 
 
 class Calls(CallMaker):
@@ -143,15 +143,29 @@ class Calls(CallMaker):
 
     # ── workers ──────────────────────────────────────────────────────────────────────────────────────
 
-    def take(self, queues: str | Collection[str], prefetch: int, worker_id: str | None) -> TakeCall:
+    def take(
+        self,
+        queues: str | Collection[str],
+        prefetch: int,
+        worker_id: str | None,
+        job_timeout: Duration | None,
+        concurrency: int | None,
+        stream: str | None,
+    ) -> TakeCall:
         """Open a stream of jobs.
 
         Raises:
-            ConfigError: When `prefetch` or a queue's name is out of bounds.
+            ConfigError: When a number or a queue's name is out of bounds.
         """
-        if not 0 <= prefetch <= _MAX_PREFETCH:
+        if not 0 <= prefetch <= _MAX_U32:
             raise ConfigError(f"prefetch={prefetch} is out of range: give a number from 0 (no limit)")
+        if concurrency is not None and not 1 <= concurrency <= _MAX_U32:
+            raise ConfigError(f"concurrency={concurrency} is out of range: give a number from 1")
         path = f"{operations.TAKE.path}?prefetch={prefetch}"
+        terms = {"timeout_ms": limit_ms("job_timeout", job_timeout), "concurrency": concurrency, "stream": stream}
+        for name, value in terms.items():
+            if value is not None:
+                path += f"&{name}={quote(str(value), safe='')}"
         names = [queues] if isinstance(queues, str) else list(queues)
         for name in names:
             if not name or "," in name:
@@ -171,6 +185,10 @@ class Calls(CallMaker):
     def report_success_bulk(self, ids: Sequence[str]) -> Call[list[str]]:
         """Say that many jobs succeeded; the value is the ids that were not in flight."""
         return self._call(operations.SUCCEED_BULK, _read_not_found, body=messages.SuccessBulk(list(ids)))
+
+    def release(self, ids: Sequence[str], stream: str | None) -> Call[list[str]]:
+        """Give jobs back; the value is the ids that were not in flight."""
+        return self._call(operations.RELEASE, _read_not_found, body=messages.ReleaseBody(list(ids), stream))
 
     def report_failure(
         self,
@@ -196,7 +214,9 @@ class Calls(CallMaker):
 
     def health(self) -> Call[str]:
         """Ask whether the server serves."""
-        return self._call(operations.HEALTH, lambda answer: _read_health(answer).status)
+        return self._call(
+            operations.HEALTH, lambda answer: "read-only" if _read_health(answer).writes_refused else "ok"
+        )
 
     def version(self) -> Call[str]:
         """Ask for the version of the server."""

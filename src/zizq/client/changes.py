@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Final, TypedDict
 
-from zizq.client.options import Backoff, Retention, instant_ms
+from zizq.client.options import Backoff, Duration, Retention, instant_ms, limit_ms
 from zizq.errors import ConfigError
 
 
@@ -27,8 +27,8 @@ class Changes(TypedDict, total=False):
     """Options of a job that a patch changes; None clears, and what is left out or `KEEP` stays as it is.
 
     `queue` and `priority` cannot be cleared. `ready_at` is an aware datetime; None makes a scheduled job ready at once.
-    Without a `retry_limit`, `backoff` or `retention` of its own a job goes by the server's. Members of a `Retention`
-    that are None stay as they are.
+    Without a `retry_limit`, `backoff` or `retention` of its own a job goes by the server's, and without a `timeout` by
+    the worker's. Members of a `Retention` that are None stay as they are.
     """
 
     queue: str | Keep
@@ -37,6 +37,7 @@ class Changes(TypedDict, total=False):
     retry_limit: int | Keep | None
     backoff: Backoff | Keep | None
     retention: Retention | Keep | None
+    timeout: Duration | Keep | None
 
 
 def to_wire(changes: Changes) -> dict[str, Any]:
@@ -48,12 +49,13 @@ def to_wire(changes: Changes) -> dict[str, Any]:
     if not changes.keys() <= Changes.__annotations__.keys():
         unknown, choice = min(changes.keys() - Changes.__annotations__.keys()), ", ".join(Changes.__annotations__)
         raise ConfigError(f"unknown option {unknown!r}: choose from {choice}")
-    return {name: _value(name, value) for name, value in changes.items() if value is not KEEP}
+    return {_SENT_AS.get(name, name): _value(name, value) for name, value in changes.items() if value is not KEEP}
 
 
 _KINDS: dict[str, type] = {
     "queue": str, "priority": int, "ready_at": datetime, "retry_limit": int, "backoff": Backoff, "retention": Retention,
 }  # fmt: skip
+_SENT_AS = {"timeout": "timeout_ms"}
 
 
 def _value(name: str, value: Any) -> Any:
@@ -61,6 +63,8 @@ def _value(name: str, value: Any) -> Any:
         if name in ("queue", "priority"):
             raise ConfigError(f"{name}=None: every job has a {name}; leave it out to keep it")
         return None
+    if name == "timeout":
+        return limit_ms(name, value)
     if not isinstance(value, _KINDS[name]) or isinstance(value, bool):
         raise ConfigError(f"{name}={value!r} is no {_KINDS[name].__name__}: give one, or leave it out to keep it")
     if isinstance(value, Backoff | Retention):

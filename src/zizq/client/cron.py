@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Unpack, cast
 
 import msgspec
@@ -35,6 +35,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unique_while: str | None = None
     batch: job.Batch | None = None
     budgets: tuple[budget.Draw, ...] | None = None
+    timeout_ms: int | None = None
 
     def request(self) -> Enqueue:
         """The same as a request."""
@@ -51,6 +52,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             unique_while=cast("Scope | None", self.unique_while),
             batch=None if batch is None else RawBatch(key=batch.key, when=batch.when, fold=batch.fold),
             budgets=None if self.budgets is None else tuple(Draw(draw.key, draw.cost) for draw in self.budgets),
+            timeout=None if self.timeout_ms is None else timedelta(milliseconds=self.timeout_ms),
         )
 
 

@@ -11,7 +11,7 @@ from zizq import job
 from zizq.client.batch import Batch, RawBatch
 from zizq.client.budgets import Draws, draws_of
 from zizq.client.keys import Scope, check_scope
-from zizq.client.options import Backoff, Duration, Retention, instant_ms, to_ms
+from zizq.client.options import Backoff, Duration, Retention, instant_ms, limit_ms, to_ms
 from zizq.client.payload import encode_payload
 from zizq.errors import ConfigError
 from zizq.wire import messages
@@ -32,6 +32,7 @@ class Options(TypedDict, total=False):
     unique_while: Scope | None
     batch: Batch | RawBatch | None
     budgets: Draws | None
+    timeout: Duration | None
 
 
 _OPTIONS = frozenset(Options.__annotations__)
@@ -56,6 +57,8 @@ class Enqueue(msgspec.Struct, frozen=True):
         batch: How it is folded into a job that waits, or that into it; instead of `unique_key`.
         budgets: What it draws from budgets each time it is taken: a key, a pair of key and cost, a `Draw`, or several
             of these.
+        timeout: How long a worker may hold it, as a timedelta or in seconds, from when it is handed out until it is
+            reported; the server counts a failure then. None is what the worker says.
     """
 
     type: str
@@ -71,6 +74,7 @@ class Enqueue(msgspec.Struct, frozen=True):
     unique_while: Scope | None = None
     batch: Batch | RawBatch | None = None
     budgets: Draws | None = None
+    timeout: Duration | None = None
 
     def with_(self, **overrides: Unpack[Options]) -> Enqueue:
         """The same request with some arguments changed.
@@ -108,7 +112,7 @@ class Enqueue(msgspec.Struct, frozen=True):
         Raises:
             ConfigError: When `ready_at` is naive, or comes with `delay`; when `unique_while` comes without
                 `unique_key`, or `unique_key` with `batch`; when one of the three has no such value; when `budgets`
-                names something else, or a budget twice.
+                names something else, or a budget twice; when `timeout` is no duration, or none at all.
             EncodeError: When the payload has no equivalent in JSON.
         """
         if self.unique_key is not None or self.unique_while is not None or self.batch is not None:
@@ -126,6 +130,7 @@ class Enqueue(msgspec.Struct, frozen=True):
             unique_while=self.unique_while,
             batch=None if self.batch is None else _sent(self.batch, self.type, self.payload),
             budgets=None if self.budgets is None else [draw.to_wire() for draw in draws_of(self.budgets)] or None,
+            timeout_ms=None if self.timeout is None else limit_ms("timeout", self.timeout),
         )
 
     def _check_company(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -70,6 +70,7 @@ class Job(
     folded: bool = False
     batch: Batch | None = None
     budgets_sent: tuple[budget.Draw, ...] | None = None
+    timeout_ms: int | None = None
     # These two do not travel: `JobReader` sets them, so that a payload is decoded only when it is asked for.
     frame: bytes = b""
     format: Format = Format.MSGPACK
@@ -125,6 +126,11 @@ class Job(
     def budgets(self) -> tuple[Draw, ...]:
         """What it draws from budgets each time it is taken."""
         return tuple(Draw(draw.key, draw.cost) for draw in self.budgets_sent or ())
+
+    @property
+    def timeout(self) -> timedelta | None:
+        """How long a worker may hold it; None where its take stream rules."""
+        return None if self.timeout_ms is None else timedelta(milliseconds=self.timeout_ms)
 
     @property
     def extra(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from zizq.client.batch import Batch, RawBatch
 from zizq.client.budgets import Draws, draws_of
 from zizq.client.enqueue import Enqueue, Options
 from zizq.client.keys import Unique
-from zizq.client.options import Backoff, Retention
+from zizq.client.options import Backoff, Duration, Retention, limit_ms
 from zizq.client.payload import encode_payload
 from zizq.errors import ConfigError, DecodeError, EncodeError, PayloadDecodeError
 from zizq.wire.codec import Format, read_payload
@@ -39,7 +39,7 @@ class Kind(Generic[T]):
 
     Raises:
         ConfigError: When the class is nothing that can be a payload, or an option is unknown, or `unique` comes with
-            `batch`, or `budgets` names something else.
+            `batch`, or `budgets` names something else, or `timeout` is no duration.
     """
 
     def __init__(self, cls: type[T], name: str, unique: Unique | None = None, **options: Unpack[Options]) -> None:
@@ -49,7 +49,9 @@ class Kind(Generic[T]):
         self._template = Enqueue(name, None, unique_while=unique.scope if unique else None).with_(**options)
         if unique is not None and self._template.batch is not None:
             raise ConfigError(f"{name!r} has both unique and batch, which exclude each other: give one")
-        draws_of(self._template.budgets)  # what is wrong with them is said where they were written
+        # What is wrong with these is said where they were written.
+        draws_of(self._template.budgets)
+        limit_ms("timeout", self._template.timeout)
         self._to_plain, self._from_plain = _shape(cls)
 
     def __repr__(self) -> str:
@@ -120,6 +122,7 @@ class JobKind:
     UNIQUE: ClassVar[Unique | None] = None
     BATCH: ClassVar[Batch | RawBatch | None] = None
     BUDGETS: ClassVar[Draws | None] = None
+    TIMEOUT: ClassVar[Duration | None] = None
 
     def with_(self, **overrides: Unpack[Options]) -> Enqueue:
         """A request to enqueue this with some options overridden.
@@ -141,6 +144,7 @@ def job_kind(  # noqa: PLR0913 - a kind has as many arguments as its jobs have o
     unique: Unique | None = None,
     batch: Batch | RawBatch | None = None,
     budgets: Draws | None = None,
+    timeout: Duration | None = None,
 ) -> Callable[[C], C]:
     """Make a kind of a dataclass, `msgspec.Struct`, pydantic model or attrs class.
 
@@ -156,17 +160,18 @@ def job_kind(  # noqa: PLR0913 - a kind has as many arguments as its jobs have o
         unique: What makes them unique; None is nothing.
         batch: How those that wait are folded into one, instead of `unique`; None is not at all.
         budgets: What they draw from budgets: a key, a pair of key and cost, a `Draw`, or several; None is nothing.
+        timeout: How long a worker may hold one, as a timedelta or in seconds; None is what the worker says.
 
     Raises:
         ConfigError: When the class is nothing that can be a payload, or `unique` comes with `batch`, or `budgets` names
-            something else.
+            something else, or `timeout` is no duration.
     """
 
     def decorate(cls: C) -> C:
         kind: Kind[Any] = Kind(
             cls, name or cls.__name__, unique,
             queue=queue, priority=priority, retry_limit=retry_limit, backoff=backoff, retention=retention, batch=batch,
-            budgets=budgets,
+            budgets=budgets, timeout=timeout,
         )  # fmt: skip
         setattr(cls, _ATTRIBUTE, kind)
         if not hasattr(cls, "with_"):
@@ -223,6 +228,7 @@ def _derive(cls: type[T]) -> Kind[T]:
         cls, getattr(cls, "NAME", cls.__name__), _unique_of(cls),
         queue=cls.QUEUE, priority=cls.PRIORITY, retry_limit=cls.RETRY_LIMIT,
         backoff=cls.BACKOFF, retention=cls.RETENTION, batch=cls.BATCH, budgets=cls.BUDGETS,
+        timeout=cls.TIMEOUT,
     )  # fmt: skip
 
 

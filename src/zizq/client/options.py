@@ -44,6 +44,18 @@ def seconds(name: str, value: Duration | None) -> float | None:
     return None if value is None else to_ms(name, value) / 1000
 
 
+def limit_ms(name: str, value: Duration | None) -> int | None:
+    """A time limit in whole milliseconds; None, for no limit, stays None.
+
+    Raises:
+        ConfigError: When it is shorter than a millisecond, or as `to_ms`.
+    """
+    ms = None if value is None else to_ms(name, value)
+    if ms == 0:
+        raise ConfigError(f"{name}={value!r} must be a millisecond or more (None is no limit)")
+    return ms
+
+
 def instant_ms(name: str, value: datetime) -> int:
     """An aware datetime in Unix milliseconds.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from zizq.client.options import TLS, Duration, to_ms
@@ -24,6 +24,7 @@ class Settings:
         read_timeout: For each wait for bytes of an answer, in seconds.
         stream_idle_timeout: The longest silence on a take stream, in seconds.
         tls: Certificates.
+        token: What says who calls; None for nothing.
     """
 
     url: str
@@ -31,6 +32,7 @@ class Settings:
     read_timeout: float
     stream_idle_timeout: float
     tls: TLS | None
+    token: str | None = field(default=None, repr=False)
 
 
 def check_settings(
@@ -39,11 +41,12 @@ def check_settings(
     connect_timeout: Duration,
     read_timeout: Duration,
     stream_idle_timeout: Duration,
+    token: str | None = None,
 ) -> Settings:
     """Settings from the arguments of a client.
 
     Raises:
-        ConfigError: When the URL or a timeout is wrong, or `tls` comes with an `http://` URL.
+        ConfigError: When the URL, a timeout or the token is wrong, or `tls` comes with an `http://` URL.
     """
     address = check_url(url or os.environ.get("ZIZQ_URL") or DEFAULT_URL)
     if tls is not None and address.startswith("http://"):
@@ -54,6 +57,7 @@ def check_settings(
         read_timeout=_timeout("read_timeout", read_timeout),
         stream_idle_timeout=_timeout("stream_idle_timeout", stream_idle_timeout),
         tls=tls,
+        token=_token(token),
     )
 
 
@@ -88,6 +92,14 @@ def check_format(name: str) -> Format:
     if form is None:
         raise ConfigError(f"format={name!r} is not spoken: choose 'msgpack' or 'json'")
     return form
+
+
+def _token(given: str | None) -> str | None:
+    # In a file, and so in a variable that was filled from one, a line break follows it.
+    token = (given or os.environ.get("ZIZQ_TOKEN") or "").strip()
+    if not all("!" <= character <= "~" for character in token):
+        raise ConfigError("the token has blanks or characters beyond ASCII: give it as `zizq token create` printed it")
+    return token or None
 
 
 def _timeout(name: str, value: Duration) -> float:

@@ -92,7 +92,7 @@ class Take:
                 body = await _rest(stream)
             finally:
                 await stream.close()
-            raise_refusal(Response(stream.status, stream.content_type, body))
+            raise_refusal(Response(stream.status, stream.content_type, body, stream.retry_after))
         self._stream = stream
         return self
 
@@ -155,7 +155,7 @@ class SyncTake:
                 body = b"".join(iter(stream.read, b""))
             finally:
                 stream.close()
-            raise_refusal(Response(stream.status, stream.content_type, body))
+            raise_refusal(Response(stream.status, stream.content_type, body, stream.retry_after))
         self._stream = stream
         return self
 

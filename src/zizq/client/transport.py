@@ -52,6 +52,7 @@ class Stream(Protocol):
 
     status: int
     content_type: str | None
+    retry_after: float | None
 
     async def read(self) -> bytes:
         """The next bytes; empty at the end.
@@ -90,6 +91,7 @@ class SyncStream(Protocol):
 
     status: int
     content_type: str | None
+    retry_after: float | None
 
     def read(self) -> bytes:
         """The next bytes; empty at the end."""
@@ -172,6 +174,8 @@ class _PerProcess(Generic[C]):
         builder = builder.read_timeout(timedelta(seconds=self._idle)).pool_max_idle_per_host(_IDLE_CONNECTIONS)
         builder = builder.follow_redirects(False).referer(False)
         builder = builder.gzip(False).brotli(False).zstd(False).deflate(False)
+        if settings.token is not None:
+            builder = builder.default_headers({"authorization": f"Bearer {settings.token}"})
         if self._roots:
             builder = builder.add_root_certificate_pem(self._roots)
         if self._identity:
@@ -203,7 +207,9 @@ class ReqwestTransport:
             building.body_bytes(body)
         try:
             answer = await building.build().send()
-            return Response(answer.status, answer.get_header("content-type"), bytes(await answer.bytes()))
+            return Response(
+                answer.status, answer.get_header("content-type"), bytes(await answer.bytes()), _pause(answer)
+            )
         except foreign.RequestError as error:
             raise _translated(error, self._settings) from error
 
@@ -239,6 +245,7 @@ class _ReqwestStream:
     def __init__(self, opened: StreamRequest, answer: ForeignResponse, settings: Settings) -> None:
         self.status = answer.status
         self.content_type = answer.get_header("content-type")
+        self.retry_after = _pause(answer)
         self._opened: StreamRequest | None = opened
         self._read = answer.body_reader.read_chunk
         self._settings = settings
@@ -287,7 +294,7 @@ class SyncReqwestTransport:
             building.body_bytes(body)
         try:
             answer = building.build().send()
-            return Response(answer.status, answer.get_header("content-type"), bytes(answer.bytes()))
+            return Response(answer.status, answer.get_header("content-type"), bytes(answer.bytes()), _pause(answer))
         except foreign.RequestError as error:
             raise _translated(error, self._settings) from error
 
@@ -311,6 +318,7 @@ class _SyncReqwestStream:
     def __init__(self, opened: SyncStreamRequest, answer: SyncForeignResponse, settings: Settings) -> None:
         self.status = answer.status
         self.content_type = answer.get_header("content-type")
+        self.retry_after = _pause(answer)
         self._opened = opened
         self._read = answer.body_reader.read_chunk
         self._settings = settings
@@ -330,6 +338,12 @@ class _SyncReqwestStream:
 def _url(text: str) -> Url:
     """A URL, parsed; the few of the busy calls are parsed once."""
     return Url(text)
+
+
+def _pause(answer: ForeignResponse | SyncForeignResponse) -> float | None:
+    """After how many seconds the server wants us again; None where it does not say, or names a date."""
+    text = answer.get_header("retry-after") if answer.status in (429, 503) else None
+    return float(text) if text is not None and text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 # ── errors ───────────────────────────────────────────────────────────────────────────────────────────

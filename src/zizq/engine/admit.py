@@ -30,6 +30,7 @@ def new_job(  # noqa: PLR0913 - a job has this many fields
     unique_while: str | None = None,
     batch: Batch | None = None,
     budgets: tuple[Draw, ...] | None = None,
+    timeout_ms: int | None = None,
 ) -> JobRecord:
     """A job as it is stored: ready, or scheduled when its time is still to come.
 
@@ -50,6 +51,7 @@ def new_job(  # noqa: PLR0913 - a job has this many fields
         unique_while: For how long it does; None is `queued`.
         batch: How it waits to be folded with others.
         budgets: What it draws each time it is taken, as `budgets.check_draws` said.
+        timeout_ms: How long a worker may hold it; None leaves it to the stream that takes it.
     """
     job = JobRecord(
         id=job_id,
@@ -65,10 +67,12 @@ def new_job(  # noqa: PLR0913 - a job has this many fields
         retention=retention,
     )
     # Most jobs have none of these, and each member that is named costs time.
-    if unique_key is None and batch is None and not budgets:
+    if unique_key is None and batch is None and not budgets and timeout_ms is None:
         return job
     scope = None if unique_key is None else unique_while or Scope.QUEUED.value
-    return job.with_(unique_key=unique_key, unique_while=scope, batch=batch, budgets=budgets or None)
+    return job.with_(
+        unique_key=unique_key, unique_while=scope, batch=batch, budgets=budgets or None, timeout_ms=timeout_ms
+    )
 
 
 def check(type: str, queue: str) -> None:

@@ -75,19 +75,22 @@ class Bucket:
         return self._tokens
 
     def affords(self, cost: int, now: int) -> bool:
-        """Whether a cost can be paid now."""
-        return cost <= self.tokens(now)
+        """Whether a cost can be paid now: one that is above the capacity, when the bucket is full.
+
+        A dead job comes back whatever has become of its budget meanwhile; it would wait for ever, and all behind it.
+        """
+        return min(cost, self.budget.capacity) <= self.tokens(now)
 
     def affordable_at(self, cost: int, now: int) -> int | None:
         """From when on a cost can be paid if nothing else is taken; None where time alone does not bring that about.
 
-        That is where jobs in flight must leave it first, or where the budget never holds as much.
+        That is where jobs in flight must leave it first.
         """
-        short = cost - self.tokens(now)
+        short = min(cost, self.budget.capacity) - self.tokens(now)
         duration_ms = self.budget.strategy.duration_ms
         if short <= 0:
             return now
-        if duration_ms is None or cost > self.budget.capacity:
+        if duration_ms is None:
             return None
         return later(self._at, -((self._remainder - short * duration_ms) // self.budget.allocation))
 

@@ -52,6 +52,7 @@ class Patch(msgspec.Struct, frozen=True, kw_only=True, tag="patch"):
         retry_limit: Its own retry limit.
         backoff: Its own backoff.
         retention: Changes to its own retention.
+        timeout_ms: How long a worker may hold it.
     """
 
     queue: str | UnsetType = UNSET
@@ -60,6 +61,7 @@ class Patch(msgspec.Struct, frozen=True, kw_only=True, tag="patch"):
     retry_limit: int | UnsetType | None = UNSET
     backoff: Backoff | UnsetType | None = UNSET
     retention: RetentionPatch | UnsetType | None = UNSET
+    timeout_ms: int | UnsetType | None = UNSET
 
     def suits(self, status: Status) -> bool:
         """Whether jobs in a status can be patched: those that are not finished."""
@@ -69,7 +71,7 @@ class Patch(msgspec.Struct, frozen=True, kw_only=True, tag="patch"):
         """The job after it."""
         changes: dict[str, object] = {
             name: value
-            for name in ("queue", "priority", "retry_limit", "backoff")
+            for name in ("queue", "priority", "retry_limit", "backoff", "timeout_ms")
             if (value := getattr(self, name)) is not UNSET
         }
         if self.retention is not UNSET:

@@ -7,6 +7,7 @@ import msgspec
 from zizq.engine.transitions import Cause, move
 from zizq.job import ErrorRecord, Failure, JobRecord, Status
 from zizq.policy import Defaults, later
+from zizq.words import duration
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
@@ -65,6 +66,57 @@ def on_failure(job: JobRecord, failure: Failure, now: int, defaults: Defaults, u
     return Settled(job, kept=keep_ms > 0, error=error)
 
 
+def overdue_at(job: JobRecord, stream_ms: int | None) -> int | None:
+    """Until when a worker may hold a job in flight (protocol.md#14.1); None for as long as it likes.
+
+    Args:
+        job: The job in flight.
+        stream_ms: The time that the stream which took it grants jobs that set none.
+    """
+    limit = _time_limit(job, stream_ms)
+    return None if limit is None else later(job.dequeued_at or 0, limit)
+
+
+def on_timeout(job: JobRecord, stream_ms: int | None, now: int, defaults: Defaults, unit: float) -> Settled:
+    """A job that was held for longer than it may be has failed (protocol.md#14.1).
+
+    Args:
+        job: The job in flight, whose `overdue_at` has come.
+        stream_ms: As for `overdue_at`.
+        now: The wall clock, in milliseconds, as all that follows as for `on_failure`.
+        defaults: As there.
+        unit: As there.
+    """
+    whose = "its" if job.timeout_ms is not None else "its stream's"
+    message = (
+        f"not finished within {whose} timeout of {duration(_time_limit(job, stream_ms) or 0)}: raise the timeout, or"
+        f" find out what keeps the handler"
+    )
+    return on_failure(job, Failure(message=message, error_type="Timeout"), now, defaults, unit)
+
+
+def on_worker_death(job: JobRecord, deaths: int, now: int, defaults: Defaults) -> Settled | None:
+    """A job is dead when too many workers died while they held it (protocol.md#14.2); None: it is ready again.
+
+    Args:
+        job: The job in flight.
+        deaths: How many workers died that way, the last one included.
+        now: The wall clock, in milliseconds.
+        defaults: The server's options, which say how many are too many.
+    """
+    if not 0 < defaults.max_worker_deaths < deaths:
+        return None
+    message = (
+        f"{deaths} workers died, or lost their connections, while they held it, and {defaults.max_worker_deaths} may:"
+        f" find out whether its handler ends the process, then retry it"
+    )
+    return on_failure(job, Failure(message=message, error_type="WorkerDied", kill=True), now, defaults, 0.0)
+
+
+def _time_limit(job: JobRecord, stream_ms: int | None) -> int | None:
+    return stream_ms if job.timeout_ms is None else job.timeout_ms
+
+
 def _retry_at(job: JobRecord, failure: Failure, attempts: int, now: int, defaults: Defaults, unit: float) -> int | None:
     """When a failed job runs again; None when it is dead."""
     if failure.kill:
@@ -99,6 +151,7 @@ def on_take(job: JobRecord, now: int) -> JobRecord:
         unique_while=job.unique_while,
         batch=job.batch,
         budgets=job.budgets,
+        timeout_ms=job.timeout_ms,
     )
 
 

@@ -48,6 +48,7 @@ class Purse:
         self._buckets: dict[str, Bucket] = {}
         self._waiting: dict[str, dict[str, Key]] = {}
         self._parked: dict[str, tuple[str, ...]] = {}
+        self._before: dict[str, str] = {}
         self._alarms: list[tuple[int, str]] = []
         self._alarm_of: dict[str, int] = {}
         self.dirty: set[str] = set()
@@ -82,7 +83,15 @@ class Purse:
 
     def clear(self) -> None:
         """Forget all budgets, and all who wait."""
-        for kept in (self._buckets, self._waiting, self._parked, self._alarms, self._alarm_of, self.dirty):
+        for kept in (
+            self._buckets,
+            self._waiting,
+            self._parked,
+            self._before,
+            self._alarms,
+            self._alarm_of,
+            self.dirty,
+        ):
             kept.clear()
 
     def states(self, now: int) -> dict[str, BucketState]:
@@ -93,9 +102,9 @@ class Purse:
 
     # ── take ──
 
-    def is_parked(self, name: str) -> bool:
-        """Whether a lane waits for a budget."""
-        return name in self._parked
+    def is_parked(self, name: str, sees: Callable[[str], bool]) -> bool:
+        """Whether a lane waits for a budget, or behind a lane that whoever takes would get jobs of as well."""
+        return name in self._parked and (name not in self._before or sees(self._before[name]))
 
     def pay(self, name: str, job: JobRecord, now: int, sees: Callable[[str], bool]) -> bool:
         """Take the tokens of the first job of a lane; where that cannot be, the lane waits.
@@ -108,10 +117,10 @@ class Purse:
         """
         draws = job.budgets or ()
         # This runs once for every job that draws: where nobody waits there is little to ask.
-        behind = bool(self._waiting) and self._is_behind((job.priority, job.id), draws, sees)
+        before = self._before_it(name, (job.priority, job.id), draws, sees) if self._waiting else None
         buckets = [(bucket, draw.cost) for draw in draws if (bucket := self._buckets.get(draw.key)) is not None]
-        if behind or not all(bucket.affords(cost, now) for bucket, cost in buckets):
-            self._park(name, (job.priority, job.id), buckets, now, behind)
+        if before is not None or not all(bucket.affords(cost, now) for bucket, cost in buckets):
+            self._park(name, (job.priority, job.id), buckets, now, before)
             return False
         for bucket, cost in buckets:
             bucket.take(cost, now)
@@ -121,11 +130,11 @@ class Purse:
             self._revive(bucket.budget.key for bucket, _ in buckets if bucket.tokens(now) > 0)
         return True
 
-    def _is_behind(self, key: Key, draws: Iterable[Draw], sees: Callable[[str], bool]) -> bool:
-        """Whether a lane that waits for one of the budgets has a job before a key."""
-        return any(
-            head < key and sees(other) for draw in draws for other, head in self._waiting.get(draw.key, {}).items()
-        )
+    def _before_it(self, name: str, key: Key, draws: Iterable[Draw], sees: Callable[[str], bool]) -> str | None:
+        """A lane that waits for one of the budgets with a job before a key; None when there is none."""
+        self._drop(name)
+        heads = (head for draw in draws for head in self._waiting.get(draw.key, {}).items())
+        return next((other for other, head in heads if head < key and sees(other)), None)
 
     def refund(self, job: JobRecord) -> None:
         """Undo a payment: the job was not handed out after all."""
@@ -166,13 +175,14 @@ class Purse:
         """The first job of a lane is another one now: it is to be looked at again, and so are those behind it."""
         self._revive(self._parked.get(name, ()))
 
-    def _park(self, name: str, key: Key, draws: list[tuple[Bucket, int]], now: int, behind: bool) -> None:
+    def _park(self, name: str, key: Key, draws: list[tuple[Bucket, int]], now: int, before: str | None) -> None:
         keys = tuple(bucket.budget.key for bucket, _ in draws)
         self._parked[name] = keys
         for one in keys:
             self._waiting.setdefault(one, {})[name] = key
-        if behind:
+        if before is not None:
             # Whoever stands before it wakes it.
+            self._before[name] = before
             return
         times = [bucket.affordable_at(cost, now) for bucket, cost in draws]
         known = [at for at in times if at is not None]
@@ -187,15 +197,17 @@ class Purse:
 
     def _revive(self, keys: Iterable[str]) -> None:
         """Let all lanes that wait for one of the budgets be looked at again."""
-        queues = set()
-        for key in keys:
-            for name in list(self._waiting.get(key, ())):
-                queues.add(parts(name)[0])
-                for one in self._parked.pop(name, ()):
-                    waiting = self._waiting.get(one)
-                    if waiting is not None:
-                        waiting.pop(name, None)
-                        if not waiting:
-                            del self._waiting[one]
-        if queues:
-            self.on_revived(queues)
+        names = {name for key in keys for name in self._waiting.get(key, ())}
+        for name in names:
+            self._drop(name)
+        if names:
+            self.on_revived({parts(name)[0] for name in names})
+
+    def _drop(self, name: str) -> None:
+        """Forget that a lane waits, if it does."""
+        self._before.pop(name, None)
+        for key in self._parked.pop(name, ()):
+            waiting = self._waiting[key]
+            del waiting[name]
+            if not waiting:
+                del self._waiting[key]

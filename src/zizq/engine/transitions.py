@@ -38,8 +38,9 @@ TABLE: dict[tuple[Place, Cause], tuple[Place, ...]] = {
     (_R, Cause.TAKE): (_I,),
     # Kept only where a retention says so; gone otherwise.
     (_I, Cause.SUCCEED): (_C, None),
+    # Reported by the worker; or it was held for too long, or too many workers died while they held it.
     (_I, Cause.FAIL): (_S, _D, None),
-    # The connection that held it ended, or the server restarted. No attempt is counted.
+    # The connection that held it ended, the worker gave it back, or the server restarted. No attempt is counted.
     (_I, Cause.RELEASE): (_R,),
     # Its time was moved: into the future, or to now.
     (_S, Cause.PATCH): (_S, _R),

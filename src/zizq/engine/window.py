@@ -218,8 +218,7 @@ class ReadySet:
                 return []
             heads.append((window.head(), name))
 
-        def sees(name: str) -> bool:
-            return not queues or parts(name)[0] in queues
+        sees = _sight(queues)
 
         def pays(name: str, job: JobRecord) -> bool:
             return job.budgets is None or self.purse.pay(name, job, now, sees)
@@ -237,7 +236,8 @@ class ReadySet:
             return names
         if queues:
             names += [name for queue in queues for name in self._budgeted.get(queue, ())]
-        return [name for name in names if not self.purse.is_parked(name)]
+        sees = _sight(queues)
+        return [name for name in names if not self.purse.is_parked(name, sees)]
 
     def _merge(self, heads: list[tuple[Key, str]], limit: int, pays: Pays | None) -> list[JobRecord]:
         """Take out the first jobs of lanes, but for lanes whose first job cannot pay."""
@@ -309,3 +309,8 @@ class ReadySet:
             self._budgeted[queue].discard(name)
             if not self._budgeted[queue]:
                 del self._budgeted[queue]
+
+
+def _sight(queues: Collection[str]) -> Callable[[str], bool]:
+    """Whether whoever takes from some queues (empty: all) would get jobs of a lane."""
+    return lambda name: not queues or parts(name)[0] in queues

@@ -6,16 +6,21 @@ import asyncio
 from importlib.metadata import version
 
 from zizq.clock import Clock, Dice, SystemClock, SystemDice
+from zizq.server.auth import Auth
 from zizq.server.bindings import Bindings
 from zizq.server.broker import Broker
 from zizq.server.budgets import Budgets
 from zizq.server.catalog import Catalog
 from zizq.server.crontab import Crontab
-from zizq.server.duties import Promoter, Reaper, Ticker
+from zizq.server.duties import Promoter, Reaper, Ticker, Timekeeper
+from zizq.server.http.admin import AdminApi
 from zizq.server.http.api import Api
 from zizq.server.http.departures import Departures
+from zizq.server.http.load import Load
 from zizq.server.jq import Jq
+from zizq.server.payloads import Payloads
 from zizq.server.settings import Settings
+from zizq.server.upkeep import Upkeep
 from zizq.store.base import Store
 from zizq.store.opening import make_store
 from zizq.zones import zone
@@ -48,20 +53,32 @@ class App:
         local = zone(None)
         self.crontab = Crontab(store, self.broker, clock, lambda name: local if name is None else zone(name))
         self._departures = Departures()
+        self._payloads = Payloads()
+        load = Load(
+            clock, streams=settings.max_streams, requests=settings.max_requests, memory=settings.max_body_memory
+        )
+        self.auth = Auth(settings.tokens_path if settings.auth == "tokens" else None, clock)
         self.asgi = Api(
             self.broker,
             self.catalog,
             self.crontab,
             budgets,
             Bindings(store, clock, self.catalog, budgets),
+            self.auth,
             clock,
             self._departures,
             version("zizq"),
             heartbeat_ms=settings.heartbeat_interval,
             max_body=settings.max_body_size,
+            load=load,
+            payloads=self._payloads,
+            may_reset=settings.reset == "enabled",
         )
+        self.upkeep = Upkeep(store, clock)
+        self.admin = AdminApi(self.upkeep, clock, self._departures, self.auth)
         self._promoter = Promoter(self.broker, clock, settings.scheduler_batch_size)
         self._ticker = Ticker(self.crontab, clock, settings.scheduler_batch_size)
+        self._timekeeper = Timekeeper(self.broker, clock)
         self._reaper = Reaper(self.broker, settings.reaper_check_interval)
         self._duties: list[asyncio.Task[None]] = []
 
@@ -69,11 +86,14 @@ class App:
         """Open the store, then begin the duties; requests may be served after that.
 
         Raises:
-            ConfigError: When the store cannot be opened.
+            ConfigError: When the store cannot be opened, or the file of tokens cannot be read.
         """
+        self.auth.start()
         await self.broker.start()
         self._departures.open()
-        self._duties = [asyncio.create_task(duty.run()) for duty in (self._promoter, self._ticker, self._reaper)]
+        self._duties = [
+            asyncio.create_task(duty.run()) for duty in (self._promoter, self._ticker, self._timekeeper, self._reaper)
+        ]
 
     def end_streams(self) -> None:
         """Ask all take streams to give their jobs back and end; other requests go on."""
@@ -86,4 +106,5 @@ class App:
         await asyncio.gather(*self._duties, return_exceptions=True)
         self._departures.close()
         await self._jq.stop()
+        await self._payloads.stop()
         await self.broker.stop()

@@ -16,7 +16,7 @@ from zizq.errors import Missing
 from zizq.ids import IdGenerator
 from zizq.job import Failure, JobRecord, any_bound
 from zizq.server.batches import Batches, Folder, is_foldable
-from zizq.server.consumers import Consumer, Consumers
+from zizq.server.consumers import NO_TERMS, Consumer, Consumers, Terms
 from zizq.store.base import NO_BUDGETS, Due, Store
 
 
@@ -43,6 +43,8 @@ class Broker:
         self._news = 0
         self.on_scheduled: Callable[[int], None] = lambda at: None
         """Hears for when a job is scheduled."""
+        self.on_overdue: Callable[[int], None] = lambda at: None
+        """Hears when a job in flight will be overdue."""
 
     async def start(self) -> None:
         """Open the store.
@@ -70,6 +72,10 @@ class Broker:
     def freed(self, owner: int, count: int) -> None:
         """Jobs left an owner."""
         self._consumers.freed(owner, count)
+
+    def overdue(self, at: int) -> None:
+        """A job in flight will be overdue."""
+        self.on_overdue(at)
 
     # ── enqueue ──
 
@@ -124,19 +130,20 @@ class Broker:
 
     # ── take ──
 
-    def open_stream(self, queues: Collection[str], prefetch: int) -> Consumer:
+    def open_stream(self, queues: Collection[str], prefetch: int, terms: Terms = NO_TERMS) -> Consumer:
         """Begin a take stream.
 
         Args:
             queues: The queues to take from; empty for all.
             prefetch: How many unacknowledged jobs it may hold; 0 for any number.
+            terms: What its worker says of itself.
         """
-        consumer = Consumer(next(self._owners), queues, prefetch)
+        consumer = Consumer(next(self._owners), queues, prefetch, terms)
         self._consumers.add(consumer)
         return consumer
 
-    async def take(self, consumer: Consumer) -> list[JobRecord]:
-        """Hand a stream as many ready jobs as it has room for.
+    async def take(self, consumer: Consumer, most: int) -> list[JobRecord]:
+        """Hand a stream as many ready jobs as it has room for, `most` of them at a time.
 
         An empty list means that there are none, or no room; the consumer is woken when that may have changed.
 
@@ -144,14 +151,15 @@ class Broker:
             Unavailable: When the store cannot read.
         """
         while True:
-            room = self._consumers.room(consumer)
+            room = min(self._consumers.room(consumer), most)
             if room <= 0:
                 break
             news = self._news
             self._consumers.reserve(consumer, room)
             taken = 0
             try:
-                jobs = await self._store.take(consumer.owner, consumer.queues, room, self._clock.wall_ms())
+                now, timeout_ms = self._clock.wall_ms(), consumer.terms.timeout_ms
+                jobs = await self._store.take(consumer.owner, consumer.queues, room, now, timeout_ms)
                 taken = len(jobs)
             finally:
                 self._consumers.handed(consumer, room, taken)
@@ -162,10 +170,34 @@ class Broker:
         self._consumers.starve(consumer)
         return []
 
-    async def close_stream(self, consumer: Consumer) -> int:
-        """End a take stream: what it holds is ready again. Returns how many jobs that were."""
+    async def close_stream(self, consumer: Consumer, *, dismissed: bool = False) -> int:
+        """End a take stream: what it holds is ready again. Returns how many jobs that were.
+
+        Its worker counts as dead, unless it is we who end all streams or have dismissed this one (protocol.md#14.2).
+        """
         self._consumers.remove(consumer)
-        return await self._store.release(consumer.owner)
+        died_at = None if dismissed or self._consumers.closed else self._clock.wall_ms()
+        return await self._store.release(consumer.owner, died_at=died_at, running=consumer.terms.concurrency)
+
+    async def release(self, ids: Sequence[str], stream: str | None = None) -> list[str]:
+        """Give back jobs in flight, as a worker does that is about to leave (protocol.md#14.3).
+
+        Args:
+            ids: The jobs.
+            stream: The name of a take stream that is to get no more jobs, and to end once it holds none; then only
+                jobs that it holds are given back, for it may have lost some that others hold by now.
+
+        Returns:
+            Those of the ids that were not in flight there.
+        """
+        # First, or the stream would be handed the jobs that it has just given back.
+        owners = None if stream is None else self._consumers.retire(stream)
+        unique = list(dict.fromkeys(ids))
+        return _missing(unique, await self._store.release_jobs(unique, owners))
+
+    def rest(self, consumer: Consumer) -> None:
+        """Wake others until the stream asks for jobs again: it sends something that is none."""
+        self._consumers.rest(consumer)
 
     def close_streams(self) -> None:
         """Ask all take streams to end."""
@@ -177,11 +209,14 @@ class Broker:
 
     # ── settle ──
 
+    async def in_flight(self, ids: Collection[str]) -> dict[str, JobRecord]:
+        """Those of the jobs that are in flight, by their identifiers, without payloads."""
+        return await self._store.in_flight(ids)
+
     async def succeed(self, ids: Sequence[str]) -> list[str]:
         """Complete jobs in flight; returns those of the ids that were not (protocol.md#4.7)."""
         unique = list(dict.fromkeys(ids))
-        found = await self._store.succeed(unique, self._clock.wall_ms())
-        return [job_id for job_id, done in zip(unique, found, strict=True) if not done]
+        return _missing(unique, await self._store.succeed(unique, self._clock.wall_ms()))
 
     async def fail(self, job_id: str, failure: Failure) -> JobRecord:
         """Count and record a failure; returns the job after it.
@@ -213,9 +248,20 @@ class Broker:
             promoted = await self._store.promote(self._clock.wall_ms(), limit)
         return await self._store.next_due()
 
+    async def fail_overdue(self, limit: int) -> int | None:
+        """Fail all jobs that are overdue, `limit` at a time; returns when the next one will be."""
+        failed = limit
+        while failed == limit:
+            failed = await self._store.fail_overdue(self._clock.wall_ms(), limit)
+        return await self._store.next_overdue()
+
     async def reap(self, limit: int) -> int:
         """Delete all finished jobs past their retention, `limit` at a time; returns how many."""
         total = 0
         while reaped := await self._store.reap(self._clock.wall_ms(), limit):
             total += reaped
         return total
+
+
+def _missing(ids: Sequence[str], found: Sequence[bool]) -> list[str]:
+    return [job_id for job_id, one in zip(ids, found, strict=True) if not one]

@@ -6,6 +6,8 @@ A consumer is in one of three waits:
 * *hungry*: it has room, and waits for its queues to have a job;
 * *blocked*: it has room, and the server as a whole has not (the global in-flight limit).
 
+One whose client is about to leave is *retired*: it has no room any more, and ends once it holds nothing.
+
 One event wakes one consumer, which then takes as many jobs as it has room for, and passes the wake on when there may
 be more. So a thousand idle streams cost nothing when a job arrives. A wake is never lost: a consumer that goes away
 with it, or finds nothing, passes it on as well.
@@ -16,8 +18,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
+from typing import NamedTuple
 
 log = logging.getLogger("zizq.take")
+
+
+class Terms(NamedTuple):
+    """What a worker says of itself when it opens a take stream (protocol.md#14).
+
+    Args:
+        timeout_ms: How long it may hold a job that does not say so itself; None for as long as it likes.
+        concurrency: How many jobs it runs at once: those it has held longest. None for all that it holds.
+        name: What it calls the stream when it asks for its end.
+    """
+
+    timeout_ms: int | None = None
+    concurrency: int | None = None
+    name: str | None = None
+
+
+NO_TERMS = Terms()
 
 
 class Consumer:
@@ -27,22 +47,33 @@ class Consumer:
         owner: What the store knows it by.
         queues: The queues it takes from; empty for all.
         prefetch: How many unacknowledged jobs it may hold; 0 for any number.
+        terms: What its worker says of itself.
     """
 
-    def __init__(self, owner: int, queues: Collection[str], prefetch: int) -> None:
+    def __init__(self, owner: int, queues: Collection[str], prefetch: int, terms: Terms = NO_TERMS) -> None:
         self.owner = owner
-        self.queues = frozenset(queues)
+        # In their order, for whoever waits is woken in it.
+        self.queues: Collection[str] = dict.fromkeys(queues)
         self.prefetch = prefetch
+        self.terms = terms
         self.held = 0
         self.closed = False
+        self.retired = False
         self._woken = False
         self._waiter: asyncio.Future[None] | None = None
 
     @property
     def room(self) -> int:
         """How many more jobs it may be handed at once."""
+        if self.retired:
+            return 0
         # Without a limit the socket sets the pace: one job at a time (protocol.md#4.3).
         return self.prefetch - self.held if self.prefetch else 1
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is retired, and all that it held has left it."""
+        return self.retired and self.held <= 0
 
     def wake(self) -> None:
         """Let `wait` return; a wake that comes before the wait is kept for it."""
@@ -86,6 +117,7 @@ class Consumers:
         self._limit = limit
         self._in_flight = 0
         self._all: dict[int, Consumer] = {}
+        self._named: dict[str, dict[int, Consumer]] = {}
         # By queue, or "" for those that take from all. Insertion order is the order of waiting: whoever waits
         # longest is woken first.
         self._hungry: dict[str, dict[int, Consumer]] = {}
@@ -99,15 +131,28 @@ class Consumers:
     def add(self, consumer: Consumer) -> None:
         """A stream opened; it ends at once when the server is about to stop."""
         self._all[consumer.owner] = consumer
+        if consumer.terms.name is not None:
+            self._named.setdefault(consumer.terms.name, {})[consumer.owner] = consumer
         if self._closed:
             consumer.close()
 
     def remove(self, consumer: Consumer) -> None:
         """A stream closed; a wake that it may have had goes to the next."""
         self._all.pop(consumer.owner, None)
-        self._unlist(consumer)
-        self._wake_next(consumer)
-        self._wake_blocked()
+        namesakes = self._named.get(consumer.terms.name or "", {})
+        namesakes.pop(consumer.owner, None)
+        if not namesakes:
+            self._named.pop(consumer.terms.name or "", None)
+        self._pass_on(consumer)
+
+    def retire(self, name: str) -> list[int]:
+        """Hand nothing more to the streams of a name, which end once they hold nothing; returns their owners."""
+        retired = list(self._named.get(name, {}).values())
+        for consumer in retired:
+            consumer.retired = True
+            self._pass_on(consumer)
+            consumer.wake()
+        return [consumer.owner for consumer in retired]
 
     def room(self, consumer: Consumer) -> int:
         """How many jobs a consumer may be handed now, within its own room and the server's."""
@@ -139,6 +184,13 @@ class Consumers:
         for queue in consumer.queues or ("",):
             self._hungry.setdefault(queue, {})[consumer.owner] = consumer
 
+    def rest(self, consumer: Consumer) -> None:
+        """A consumer that found nothing turns to its client: until it asks again, wakes go to others.
+
+        A client that does not read may keep it there for long.
+        """
+        self._unlist(consumer)
+
     def available(self, queues: Collection[str]) -> None:
         """These queues have ready jobs: wake one consumer for each."""
         for queue in queues:
@@ -152,6 +204,11 @@ class Consumers:
             consumer.wake()
         self._count(owner, count)
         self._wake_blocked()
+
+    @property
+    def closed(self) -> bool:
+        """Whether all streams are to end."""
+        return self._closed
 
     def close(self) -> None:
         """End all streams, and all that are still to come."""
@@ -173,6 +230,12 @@ class Consumers:
         consumer = self._all.get(owner)
         if consumer is not None:
             consumer.held -= count
+
+    def _pass_on(self, consumer: Consumer) -> None:
+        """A consumer waits no longer; a wake that it may have had goes to the next."""
+        self._unlist(consumer)
+        self._wake_next(consumer)
+        self._wake_blocked()
 
     def _wake_next(self, consumer: Consumer) -> None:
         """Wake those that may take what this consumer left, or did not come to take.

@@ -1,5 +1,5 @@
-"""Background duties: the promoter makes due jobs ready, the ticker fires due cron entries, the reaper deletes what is
-past its retention.
+"""Background duties: the promoter makes due jobs ready, the ticker fires due cron entries, the timekeeper fails jobs
+that are held for too long, the reaper deletes what is past its retention.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from zizq.clock import Clock
 from zizq.server.broker import Broker
@@ -14,9 +15,11 @@ from zizq.server.crontab import Crontab
 
 log = logging.getLogger("zizq.duties")
 
+T = TypeVar("T")
 REAP_BATCH = 1000
+OVERDUE_BATCH = 1000
 RETRY_S = 1.0
-"""The wait after a duty failed."""
+"""The wait before a duty that failed is tried again."""
 NAP_S = 10.0
 """The longest sleep of a duty that waits for a time: the wall clock may be set forward meanwhile."""
 
@@ -30,6 +33,10 @@ class Alarm:
     def ring(self) -> None:
         """End the sleep, or the next one if none is on."""
         self._rung.set()
+
+    def hush(self) -> None:
+        """Take back a ring that came before the sleep."""
+        self._rung.clear()
 
     async def sleep(self, seconds: float) -> None:
         """Sleep until rung, `seconds` at most."""
@@ -66,11 +73,13 @@ class Punctual:
     async def run(self) -> None:
         """Do the duty for ever."""
         while True:
-            # Unknown until the pass has answered: whatever is scheduled meanwhile must ring.
+            # Unknown until the pass has answered: whatever is scheduled meanwhile is noted, or found by the next pass.
             self._next_due = None
             due = await _attempt(self._name, self._duty)
             if due is not None and (self._next_due is None or due < self._next_due):
                 self._next_due = due
+            # It has been heard: left on, it would lead from pass to pass where a pass itself rings.
+            self._alarm.hush()
             await self._alarm.sleep(self._nap())
 
     def _nap(self) -> float:
@@ -107,6 +116,19 @@ class Ticker(Punctual):
         crontab.on_saved = self.scheduled
 
 
+class Timekeeper(Punctual):
+    """Fails jobs in flight as their time is up (protocol.md#14.1).
+
+    Args:
+        broker: What it asks.
+        clock: The time by which jobs are overdue.
+    """
+
+    def __init__(self, broker: Broker, clock: Clock) -> None:
+        super().__init__("timekeeper", clock, lambda: broker.fail_overdue(OVERDUE_BATCH))
+        broker.on_overdue = self.scheduled
+
+
 class Reaper:
     """Deletes finished jobs past their retention (protocol.md#4.10).
 
@@ -126,11 +148,14 @@ class Reaper:
             await _attempt("reaper", lambda: self._broker.reap(REAP_BATCH))
 
 
-async def _attempt(name: str, duty: Callable[[], Awaitable[int | None]]) -> int | None:
-    """Do a duty; a failure is logged and waited out, so that the duty goes on."""
-    try:
-        return await duty()
-    except Exception:
-        log.exception("duty failed", extra={"fields": {"duty": name}})
-        await asyncio.sleep(RETRY_S)
-        return None
+async def _attempt(name: str, duty: Callable[[], Awaitable[T]]) -> T:
+    """Do a duty; where it fails, do it again after a while, until it is done. The first failure is logged."""
+    told = False
+    while True:
+        try:
+            return await duty()
+        except Exception:
+            if not told:
+                log.exception("duty failed, will be tried again", extra={"fields": {"duty": name}})
+            told = True
+            await asyncio.sleep(RETRY_S)

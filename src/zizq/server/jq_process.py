@@ -33,7 +33,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 try:
     import resource
@@ -118,7 +118,7 @@ class Runner:
     def answer(self, request: bytes) -> bytes:
         """The answer to a request, whose payloads are read here."""
         task, arguments, seconds, sizes = self._read(request)
-        _allow(seconds)
+        allow(seconds)
         payloads = [sys.stdin.buffer.read(size) for size in sizes]
         return self._write(self._tasks[task](payloads, *arguments))
 
@@ -301,7 +301,7 @@ def _shut(memory_bytes: int) -> None:
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
 
 
-def _allow(seconds: int) -> None:
+def allow(seconds: int) -> None:
     """End this process after so much more processor time; the server's own limit is meant to come before."""
     with contextlib.suppress(AttributeError, ValueError, OSError):
         most = math.ceil(time.process_time()) + seconds + 1
@@ -331,18 +331,27 @@ def _receive() -> bytes:
     return sys.stdin.buffer.read(_LENGTH.unpack(head)[0]) if len(head) == _LENGTH.size else b""
 
 
-def main(memory_bytes: int, paths: list[str]) -> None:
+class Worker(Protocol):
+    """What answers requests."""
+
+    def prove(self) -> None:
+        """Do the least that there is, so that too little memory for anything is known at once."""
+
+    def answer(self, request: bytes) -> bytes:
+        """The answer to a request."""
+
+
+def serve(make: Callable[[], Worker], memory_bytes: int) -> None:
     """Answer requests until there are no more.
 
     Args:
+        make: Makes what answers them; with an ImportError nothing can.
         memory_bytes: The address space that this process may have.
-        paths: Where modules are imported from.
     """
     _die_with_parent()
     os.environ.clear()  # not empty even when it was given empty: the interpreter sets LC_CTYPE
-    sys.path += paths
     try:
-        runner = Runner()
+        runner = make()
     except ImportError as error:
         _send(str(error).encode())
         return
@@ -354,4 +363,5 @@ def main(memory_bytes: int, paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    sys.path += sys.argv[2:]
+    serve(Runner, int(sys.argv[1]))

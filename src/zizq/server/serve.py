@@ -1,20 +1,19 @@
-"""Sockets, TLS, signals and the HTTP server around the application."""
+"""The server as a process: its endpoints, its signals, and what it tells."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import logging
 import signal
-import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import Any, cast
 
 from zizq.errors import ConfigError
+from zizq.server import descriptors
 from zizq.server.app import App
+from zizq.server.endpoint import Endpoint
 from zizq.server.settings import Settings
 
 log = logging.getLogger("zizq.serve")
@@ -25,87 +24,32 @@ its turn beside a busy event loop, at every statement."""
 GC_THRESHOLDS = (50_000, 20, 50)
 """Allocations before the garbage collector looks. Jobs are not tracked by it and requests leave no cycles, so at the
 default, 700, it searches the windows again and again for nothing: 3 % of the time, and pauses."""
-BACKLOG = 4096
-"""Connections that may wait to be accepted: a fleet of workers that comes back at once after a restart."""
 
 
 @asynccontextmanager
-async def listening(settings: Settings, app: App) -> AsyncIterator[str]:
+async def listening(settings: Settings, app: App) -> AsyncIterator[dict[str, Endpoint]]:
     """Serve an application that was started, on HTTP/1.1 and HTTP/2, for as long as the block lasts.
 
-    Yields the address, as `host:port`, with the port that the system chose where 0 was asked for. At the end take
-    streams end cleanly and other requests may finish within the shutdown timeout.
+    Yields what is served by its name: `primary`, and `admin` where that is wanted. At the end take streams end cleanly
+    and other requests may finish within the shutdown timeout.
 
     Raises:
-        ConfigError: When the address cannot be listened on, or a certificate is wrong.
+        ConfigError: When an address cannot be listened on, or a certificate is wrong.
     """
+    wanted = [Endpoint(settings.primary, app.asgi, settings)]
+    if not settings.no_admin:
+        wanted.append(Endpoint(settings.admin, app.admin, settings))
+    started: dict[str, Endpoint] = {}
     try:
-        import h2corn
-    except ModuleNotFoundError as error:
-        raise ConfigError("the server needs h2corn: pip install 'zizq[server]'") from error
-    _silence_banner()
-    listener = _listen(settings)
-    host, port = listener.getsockname()[:2]
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        server = h2corn.Server(cast("Any", app.asgi), h2corn.Config(**_config(settings, listener)))
-        serving = asyncio.create_task(server.serve())
-        # What it fails with comes out of `wait_started` too, and must not be logged as an error that nobody saw.
-        serving.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await server.wait_started()
-    except (ValueError, OSError) as error:
-        listener.close()
-        raise ConfigError(f"cannot serve on {address}: {error}") from error
-    try:
-        yield address
+        for endpoint in wanted:
+            await endpoint.start()
+            started[endpoint.api] = endpoint
+        yield started
     finally:
-        server.shutdown()
+        for endpoint in started.values():
+            endpoint.stop_soon()
         app.end_streams()
-        await asyncio.gather(serving, return_exceptions=True)
-        listener.close()
-
-
-def _silence_banner() -> None:
-    """Keep h2corn, which is pinned and has no option for it, from writing a banner of its own to stderr."""
-    native: Any = importlib.import_module("h2corn._lib")
-    native.emit_banner = lambda config, tls: None
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """A listening socket whose connections notice a peer that has vanished (protocol.md#4.4)."""
-    try:
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if settings.tcp_user_timeout and hasattr(socket, "TCP_USER_TIMEOUT"):
-            # Accepted sockets inherit it.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, settings.tcp_user_timeout)
-        listener.bind((settings.host, settings.port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
-    listener.setblocking(False)
-    return listener
-
-
-def _config(settings: Settings, listener: socket.socket) -> dict[str, Any]:
-    """What the HTTP server is told; limits that we answer for ourselves are off there."""
-    return {
-        "bind": (f"fd://{listener.fileno()}",),
-        "lifespan": "off",
-        "access_log": False,
-        "log_format": "text",
-        "max_request_body_size": 0,
-        "max_concurrent_streams": 1024,
-        "limit_request_head_size": 64 * 1024,
-        "limit_request_line": 64 * 1024,
-        "timeout_graceful_shutdown": settings.drain_timeout / 1000,
-        "timeout_request_body_idle": 30.0,
-        "certfile": settings.tls_cert,
-        "keyfile": settings.tls_key,
-        "ca_certs": settings.tls_client_ca,
-        "cert_reqs": "required" if settings.tls_client_ca else "none",
-    }
+        await asyncio.gather(*(endpoint.stopped() for endpoint in started.values()))
 
 
 def run(settings: Settings) -> None:
@@ -114,6 +58,8 @@ def run(settings: Settings) -> None:
     Raises:
         ConfigError: When the store cannot be opened or the address cannot be listened on.
     """
+    descriptors.raise_limit()
+    descriptors.warn_if_short(settings.max_connections)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)
     try:
@@ -125,21 +71,36 @@ def run(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    stopped = _stop_on_signals()
+    stopped, hung_up = _stop_on_signals(), _note_hang_ups()
     app = App(settings)
     await app.start()
     try:
         log.info("store opened", extra={"fields": {"root_dir": str(settings.root_dir)}})
-        async with listening(settings, app) as address:
-            scheme = "https" if settings.tls_cert else "http"
-            log.info("listening", extra={"fields": {"api": "primary", "addr": address, "scheme": scheme}})
-            _tell(f"Listening on {scheme}://{address} (primary)")
+        async with listening(settings, app) as endpoints:
+            for api, one in endpoints.items():
+                log.info("listening", extra={"fields": {"api": api, "addr": one.addr, "scheme": one.scheme}})
+                _tell(f"Listening on {one.url} ({api})")
+            warn_of_exposure(settings)
+            reloading = asyncio.create_task(_reload_on(hung_up, endpoints.values()))
             await stopped.wait()
+            reloading.cancel()
             log.info("stopping", extra={"fields": {"streams": app.broker.stream_count()}})
     finally:
         await app.stop()
     log.info("stopped")
     _tell("Server stopped.")
+
+
+def warn_of_exposure(settings: Settings) -> None:
+    """Say in the log where the network can read tokens, or do everything without any."""
+    for address in (settings.primary, settings.admin):
+        if address.is_local or (address.api == "admin" and settings.no_admin):
+            continue
+        fields = {"api": address.api, "host": address.host}
+        if settings.auth == "tokens" and address.tls_cert is None:
+            log.warning("tokens travel in the clear: serve TLS, here or by a proxy", extra={"fields": fields})
+        if settings.auth == "off" and address.tls_client_ca is None:
+            log.info("whoever reaches this address may do everything: see --auth", extra={"fields": fields})
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -155,6 +116,26 @@ def _stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     return stopped
+
+
+def _note_hang_ups() -> asyncio.Event:
+    """An event that SIGHUP sets; from now on that signal does not end the process."""
+    hung_up = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
+    return hung_up
+
+
+async def _reload_on(hung_up: asyncio.Event, endpoints: Collection[Endpoint]) -> None:
+    """Read certificates anew whenever SIGHUP comes; signals that come meanwhile are one."""
+    while await hung_up.wait():
+        hung_up.clear()
+        for endpoint in endpoints:
+            fields = {"api": endpoint.api}
+            try:
+                log.info("certificates reloaded" if await endpoint.reload() else "nothing to reload",
+                         extra={"fields": fields})  # fmt: skip
+            except ConfigError as error:
+                log.error("certificates not reloaded", extra={"fields": fields | {"error": str(error)}})  # noqa: TRY400
 
 
 def _tell(text: str) -> None:

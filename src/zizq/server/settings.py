@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,60 @@ def _chosen(text: str, choices: tuple[str, ...]) -> str:
     return text
 
 
+@dataclass(frozen=True)
+class Address:
+    """Where one API of the server is served, and with which certificates; each has its own (protocol.md#11.1).
+
+    Args:
+        api: Which one: `primary` or `admin`.
+        host: The address to listen on.
+        port: The port; 0 lets the system choose.
+        tls_cert: Certificate chain (PEM); None for no TLS.
+        tls_key: Its key.
+        tls_client_ca: Authority that client certificates must come from; None asks for none.
+    """
+
+    api: str
+    host: str
+    port: int
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+
+    @property
+    def scheme(self) -> str:
+        """How its URL begins."""
+        return "https" if self.tls_cert else "http"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def remedy(self) -> str:
+        """What to do when it cannot be listened on."""
+        return "choose another --admin-port, or --no-admin" if self.api == "admin" else "choose another --port"
+
+    def check(self) -> None:
+        """Hold the certificates to their rules.
+
+        Raises:
+            ConfigError: When one comes without the other that it needs.
+        """
+        cert, key, ca = (self._flag(name) for name in ("cert", "key", "client-ca"))
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError(f"{cert} and {key} go together: give both or neither")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ConfigError(f"{ca} needs {cert} and {key}")
+
+    def _flag(self, name: str) -> str:
+        return f"--{'admin-' if self.api == 'admin' else ''}tls-{name}"
+
+
 _MODES = tuple(mode.value for mode in CommitMode)
 
 
@@ -103,6 +158,9 @@ class Settings:
     default_backoff_jitter: int = _duration(30_000, "Random part of that delay, for each attempt.")
     default_completed_job_retention: int = _duration(0, "How long a completed job is kept; 0 deletes it at once.")
     default_dead_job_retention: int = _duration(604_800_000, "How long a dead job is kept; 0 deletes it at once.")
+    max_worker_deaths: int = _count(
+        5, "Workers that may die while they hold a job; with one more it is dead. 0 for any number."
+    )
     reaper_check_interval: int = _duration(30_000, "How often jobs past their retention are deleted.")
     default_commit_mode: str | None = _one_of(
         None,
@@ -115,6 +173,15 @@ class Settings:
     )
     cache_size: int = _bytes(8 * 2**20, "Memory for pages of the database.")
     max_body_size: int = _bytes(16 * 2**20, "Largest request body; a larger one is answered with 413.")
+    max_body_memory: int = _bytes(
+        256 * 2**20,
+        "Memory for bodies on their way in or out, half of it for one client; more is answered with 503 or 429.",
+    )
+    max_requests: int = _count(
+        4096, "Requests that wait for their answer, half of it from one client; more is answered with 503 or 429."
+    )
+    max_streams: int = _count(12_000, "Open take streams; one more is answered with 503.")
+    max_connections: int = _count(16_000, "Open connections; one more is not let in before another ends.")
     filter_timeout: int = _duration(1000, "Time that a jq filter may take for a batch of a thousand jobs.")
     filter_memory: int = _bytes(256 * 2**20, "Memory that a jq filter may take.")
     enqueue_batch_size: int = _count(1000, "Enqueue requests that share a commit at most.")
@@ -128,6 +195,21 @@ class Settings:
     tls_cert: Path | None = _path("Certificate chain (PEM); needs --tls-key.")
     tls_key: Path | None = _path("Private key (PEM).")
     tls_client_ca: Path | None = _path("Authority (PEM) that client certificates must come from.")
+    auth: str = _one_of(
+        "off", ("off", "tokens"), "Who may call: everybody (off), or who shows a token or certificate that is known."
+    )
+    token_file: Path | None = _path("File of tokens (ROOT/tokens.json), which `zizq token` keeps.")
+    reset: str = _one_of("enabled", ("enabled", "disabled"), "Whether POST /reset, which deletes everything, is done.")
+    admin_host: str = _setting("127.0.0.1", "Address of the admin API.", metavar="HOST")
+    admin_port: int = _setting(
+        8901, "Port of the admin API; 0 lets the system choose one.", parse=_port, metavar="PORT"
+    )
+    no_admin: bool = _setting(False, "Serve no admin API.", switch=True)
+    admin_tls_cert: Path | None = _path("Certificate chain (PEM) of the admin API; needs --admin-tls-key.")
+    admin_tls_key: Path | None = _path("Private key (PEM) of the admin API.")
+    admin_tls_client_ca: Path | None = _path(
+        "Authority (PEM) that client certificates of the admin API must come from."
+    )
     log_format: str | None = _one_of(
         None,
         ("pretty", "compact", "json"),
@@ -152,14 +234,34 @@ class Settings:
         Raises:
             ConfigError: When they contradict each other.
         """
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ConfigError("--tls-cert and --tls-key go together: give both or neither")
-        if self.tls_client_ca is not None and self.tls_cert is None:
-            raise ConfigError("--tls-client-ca needs --tls-cert and --tls-key")
+        self.primary.check()
+        self.admin.check()
         for name in ("heartbeat_interval", "reaper_check_interval", "enqueue_batch_size", "complete_batch_size",
                      "scheduler_batch_size", "max_body_size", "filter_timeout", "filter_memory"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{flag_of(name)} must be 1 or more, not {getattr(self, name)}")
+
+    @property
+    def tokens_path(self) -> Path:
+        """Where the tokens are."""
+        return self.token_file or self.root_dir / "tokens.json"
+
+    @property
+    def primary(self) -> Address:
+        """Where the API of clients and workers is served."""
+        return Address("primary", self.host, self.port, self.tls_cert, self.tls_key, self.tls_client_ca)
+
+    @property
+    def admin(self) -> Address:
+        """Where the admin API is served, unless there is none."""
+        return Address(
+            "admin",
+            self.admin_host,
+            self.admin_port,
+            self.admin_tls_cert,
+            self.admin_tls_key,
+            self.admin_tls_client_ca,
+        )
 
     @property
     def store_options(self) -> StoreOptions:
@@ -172,6 +274,7 @@ class Settings:
                 backoff=Backoff(self.default_backoff_exponent, self.default_backoff_base, self.default_backoff_jitter),
                 completed_ms=self.default_completed_job_retention,
                 dead_ms=self.default_dead_job_retention,
+                max_worker_deaths=self.max_worker_deaths,
             ),
             enqueue_mode=enqueue_mode,
             default_mode=default_mode,

@@ -11,6 +11,10 @@ committed survives a power cut. `BUFFERED`: it survives the death of the process
 settled or released job leaves its owner, and `Listener.freed` says so, wherever the settling call came from. A store
 need not write down who holds what: when it is opened, no job is in flight, and every job that was is ready again.
 
+**Limits.** A job that sets a `timeout_ms`, or is taken by an owner that does, is *overdue* when it has been held for
+longer: `fail_overdue` fails it. How many workers died while they held a job is written down with it; one too many, and
+it is dead (`engine.decide.on_worker_death`).
+
 **Order.** Takes see the ready jobs of their queues in order of (priority, id), exactly, at the moment of the take.
 
 **Time.** A store reads no clock: the caller passes `now`, in Unix milliseconds. A finished job whose `purge_at` has
@@ -23,7 +27,9 @@ certain to succeed.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
@@ -63,6 +69,13 @@ class Changed(NamedTuple):
     job: JobRecord | None = None
 
 
+class Compacted(NamedTuple):
+    """The bytes that a store took before it was compacted, and those that it takes now."""
+
+    before: int
+    after: int
+
+
 class Due(NamedTuple):
     """A cron entry whose time has come, and its group, without any entries."""
 
@@ -82,6 +95,9 @@ class Listener(Protocol):
     def freed(self, owner: int, count: int) -> None:
         """This many jobs left this owner."""
 
+    def overdue(self, at: int) -> None:
+        """A job in flight will be overdue at this instant."""
+
 
 class Silence:
     """A listener that does nothing."""
@@ -93,6 +109,9 @@ class Silence:
         """Nothing."""
 
     def freed(self, owner: int, count: int) -> None:
+        """Nothing."""
+
+    def overdue(self, at: int) -> None:
         """Nothing."""
 
 
@@ -164,7 +183,9 @@ class Store(Protocol):
             Unavailable: When the store cannot write; nothing is changed.
         """
 
-    async def take(self, owner: int, queues: Collection[str], limit: int, now: int) -> list[JobRecord]:
+    async def take(
+        self, owner: int, queues: Collection[str], limit: int, now: int, timeout_ms: int | None = None
+    ) -> list[JobRecord]:
         """Hand out the first ready jobs, with payloads, in flight, `dequeued_at` set to `now`.
 
         Never waits for jobs to come: an empty list means that none was ready. The jobs belong to `owner`. A job that
@@ -175,17 +196,43 @@ class Store(Protocol):
             queues: The queues to take from; empty for all. They need not exist.
             limit: How many at most, 1 or more.
             now: The wall clock.
+            timeout_ms: How long `owner` may hold a job that does not say so itself; None for as long as it likes.
 
         Raises:
             Unavailable: When the store cannot read; nothing was taken.
         """
 
-    async def release(self, owner: int) -> int:
+    async def release(self, owner: int, *, died_at: int | None = None, running: int | None = None) -> int:
         """Give back everything an owner holds: ready, same place, `dequeued_at` kept, no attempt counted.
 
-        Jobs that are being settled at this moment are settled. Returns how many were given back. Never fails: a
-        store that cannot write gives the jobs back all the same and forgets their `dequeued_at`.
+        Where its worker died, that is counted for the jobs that may have been running. One for which it happened too
+        often is not given back but dead.
+
+        Jobs that are being settled at this moment are settled. Never fails: a store that cannot write gives the jobs
+        back all the same, and forgets their `dequeued_at` and the death.
+
+        Args:
+            owner: The stream that ended.
+            died_at: When its worker died, by the wall clock; None where it left in good order.
+            running: How many jobs it ran at once: those it has held longest. None for any number.
+
+        Returns:
+            How many it held.
         """
+
+    async def release_jobs(self, ids: Sequence[str], owners: Collection[int] | None = None) -> list[bool]:
+        """Give back jobs that are in flight, as `release` does where a worker left in good order.
+
+        Args:
+            ids: Identifiers without repetition, of any shape.
+            owners: Only jobs that these hold; None for whoever holds them.
+
+        Returns:
+            For each id, whether the job was in flight and is now given back.
+        """
+
+    async def in_flight(self, ids: Collection[str]) -> dict[str, JobRecord]:
+        """Those of the jobs that are in flight, by their identifiers, without payloads."""
 
     async def succeed(self, ids: Sequence[str], now: int) -> list[bool]:
         """Complete jobs that are in flight; the others are left alone.
@@ -210,6 +257,18 @@ class Store(Protocol):
         Raises:
             Unavailable: When the store cannot write; the job stays in flight.
         """
+
+    async def fail_overdue(self, now: int, limit: int) -> int:
+        """Fail up to `limit` jobs that are overdue (`engine.decide.on_timeout`), earliest first; returns how many.
+
+        Jobs that are being settled or released at this moment are not overdue.
+
+        Raises:
+            Unavailable: When the store cannot write; all of the jobs stay in flight.
+        """
+
+    async def next_overdue(self) -> int | None:
+        """The earliest instant at which a job in flight is overdue; None where there is none."""
 
     async def change(self, selection: Selection, change: Change, now: int) -> Changed:
         """Delete, patch, retry or rebind the jobs of a selection that the change suits; the others are left alone.
@@ -353,6 +412,25 @@ class Store(Protocol):
 
         Raises:
             Unavailable: When the store cannot write.
+        """
+
+    def snapshot(self) -> AbstractAsyncContextManager[Sequence[Path]]:
+        """Files that together are the store as it is at one instant, for as long as the block lasts.
+
+        The instant is after the call: all that was answered before it is in them. Who opens a store on them finds no
+        job in flight, as after a crash. Other calls go on meanwhile, and none of them waits for this one.
+
+        Raises:
+            Conflicting: When another snapshot is not over yet.
+            Unavailable: When there is no room for it, or the store cannot be read.
+            Unsupported: When the store has no files that would be worth keeping.
+        """
+
+    async def compact(self) -> Compacted:
+        """Give all space back that is free, while other calls go on; returns what it came to.
+
+        Raises:
+            Unavailable: When the store cannot write; some space may have been given back.
         """
 
     def trouble(self) -> str | None:

@@ -5,8 +5,10 @@ It is written to be seen to be right, not to be fast, and it keeps nothing when 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from itertools import accumulate, islice
+from pathlib import Path
 
 from zizq.budget import Budget, Draw
 from zizq.clock import Dice
@@ -18,10 +20,10 @@ from zizq.engine.cron import rules
 from zizq.engine.decide import Settled
 from zizq.engine.selection import Selection
 from zizq.engine.window import key_of
-from zizq.errors import Outdated, Unprocessable
+from zizq.errors import Outdated, Unprocessable, Unsupported
 from zizq.job import TERMINAL, ErrorRecord, Failure, JobRecord, Status
 from zizq.policy import Defaults
-from zizq.store.base import NO_BUDGETS, NOTHING, PAGE_BYTES, Changed, Due, Listener, Order, Page, Silence
+from zizq.store.base import NO_BUDGETS, NOTHING, PAGE_BYTES, Changed, Compacted, Due, Listener, Order, Page, Silence
 
 
 class MemoryStore:
@@ -40,6 +42,8 @@ class MemoryStore:
         self._jobs: dict[str, JobRecord] = {}
         self._errors: dict[str, list[ErrorRecord]] = {}
         self._owner: dict[str, int] = {}
+        self._timeouts: dict[str, int] = {}
+        self._deaths: dict[str, int] = {}
         self._batched: dict[str, str] = {}
         self._buckets: dict[str, Bucket] = {}
         self._held: dict[str, Sequence[Draw]] = {}
@@ -149,7 +153,7 @@ class MemoryStore:
         return True
 
     def _tell_of_budgets(self, keys: Collection[str]) -> None:
-        queues = {job.queue for job in self._ready() for draw in job.budgets or () if draw.key in keys}
+        queues = dict.fromkeys(job.queue for job in self._ready() for draw in job.budgets or () if draw.key in keys)
         if queues:
             self._listener.available(queues)
 
@@ -172,7 +176,9 @@ class MemoryStore:
         found = {key: self._jobs.get(self._batched.get(key, "")) for key in keys}
         return {key: job for key, job in found.items() if job is not None and job.status is Status.READY}
 
-    async def take(self, owner: int, queues: Collection[str], limit: int, now: int) -> list[JobRecord]:
+    async def take(
+        self, owner: int, queues: Collection[str], limit: int, now: int, timeout_ms: int | None = None
+    ) -> list[JobRecord]:
         """Hand out the first ready jobs."""
         ready = [job for job in self._ready() if not queues or job.queue in queues]
         blocked: set[str] = set()
@@ -182,21 +188,46 @@ class MemoryStore:
             self._jobs[job.id] = job
             self._owner[job.id] = owner
             self._held[job.id] = job.budgets or ()
+            if timeout_ms is not None:
+                self._timeouts[job.id] = timeout_ms
             if job.batch is not None and self._batched.get(job.batch.key) == job.id:
                 del self._batched[job.batch.key]
         payable = self._next_payable()
         if payable is not None:
             self._listener.scheduled(payable)
+        self._tell_overdue()
         return taken
 
-    async def release(self, owner: int) -> int:
+    async def release(self, owner: int, *, died_at: int | None = None, running: int | None = None) -> int:
         """Give back what an owner holds."""
         held = [job_id for job_id, holder in self._owner.items() if holder == owner]
+        if died_at is not None:
+            self._count_deaths(held[:running], died_at)
+        await self.release_jobs([job_id for job_id in held if job_id in self._owner])
+        return len(held)
+
+    def _count_deaths(self, ids: Sequence[str], now: int) -> None:
+        """Count a death of each job's worker; those that are dead by it leave their owner."""
+        for job_id in ids:
+            self._deaths[job_id] = self._deaths.get(job_id, 0) + 1
+            settled = decide.on_worker_death(self._jobs[job_id], self._deaths[job_id], now, self._defaults)
+            if settled is not None:
+                self._settle(settled)
+                self._free([job_id])
+
+    async def release_jobs(self, ids: Sequence[str], owners: Collection[int] | None = None) -> list[bool]:
+        """Give back jobs that are in flight."""
+        found = [job_id in self._owner and (owners is None or self._owner[job_id] in owners) for job_id in ids]
+        held = [job_id for job_id, is_held in zip(ids, found, strict=True) if is_held]
         self._free(held)
         for job_id in held:
             self._jobs[job_id] = decide.on_release(self._jobs[job_id])
         self._announce([self._jobs[job_id] for job_id in held])
-        return len(held)
+        return found
+
+    async def in_flight(self, ids: Collection[str]) -> dict[str, JobRecord]:
+        """Those of the jobs that are in flight."""
+        return {job_id: self._jobs[job_id].with_(payload=None) for job_id in ids if job_id in self._owner}
 
     async def succeed(self, ids: Sequence[str], now: int) -> list[bool]:
         """Complete jobs that are in flight."""
@@ -216,6 +247,30 @@ class MemoryStore:
         self._free([job_id])
         self._announce([settled.job])
         return settled.job.with_(payload=None)
+
+    async def fail_overdue(self, now: int, limit: int) -> int:
+        """Fail jobs that were held for longer than they may be."""
+        overdue = [job_id for at, job_id in self._overdue() if at <= now][:limit]
+        for job_id in overdue:
+            job, stream_ms = self._jobs[job_id], self._timeouts.get(job_id)
+            settled = decide.on_timeout(job, stream_ms, now, self._defaults, self._dice.unit())
+            self._settle(settled)
+            self._free([job_id])
+            self._announce([settled.job])
+        return len(overdue)
+
+    async def next_overdue(self) -> int | None:
+        """When the next job will have been held for too long."""
+        return next((at for at, _ in self._overdue()), None)
+
+    def _overdue(self) -> list[tuple[int, str]]:
+        """The jobs in flight that may be held for so long only, and until when, earliest first."""
+        times = [(decide.overdue_at(self._jobs[job_id], self._timeouts.get(job_id)), job_id) for job_id in self._owner]
+        return sorted((at, job_id) for at, job_id in times if at is not None)
+
+    def _tell_overdue(self) -> None:
+        for at, _ in self._overdue()[:1]:
+            self._listener.overdue(at)
 
     async def change(self, selection: Selection, change: Change, now: int) -> Changed:
         """Delete, patch, retry or rebind jobs."""
@@ -373,8 +428,18 @@ class MemoryStore:
     async def reset(self) -> None:
         """Remove everything."""
         self._free(list(self._owner))
-        for kept in (self._jobs, self._errors, self._batched, self._buckets, self._crons):
+        for kept in (self._jobs, self._errors, self._deaths, self._batched, self._buckets, self._crons):
             kept.clear()
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Sequence[Path]]:
+        """Refused: there are no files."""
+        raise Unsupported("a store in memory cannot be backed up: it ends with its process")
+        yield ()
+
+    async def compact(self) -> Compacted:
+        """Nothing, for memory has no file."""
+        return Compacted(0, 0)
 
     def trouble(self) -> str | None:
         """Memory is never full before the process is."""
@@ -395,6 +460,7 @@ class MemoryStore:
             return None
         if isinstance(change, Retry):
             self._errors.pop(job.id, None)
+            self._deaths.pop(job.id, None)
         self._jobs[job.id] = after
         return after
 
@@ -410,11 +476,13 @@ class MemoryStore:
     def _remove(self, job_id: str) -> None:
         self._jobs.pop(job_id, None)
         self._errors.pop(job_id, None)
+        self._deaths.pop(job_id, None)
 
     def _free(self, ids: Sequence[str]) -> None:
         for job_id in ids:
             self._listener.freed(self._owner.pop(job_id), 1)
             self._give_back(self._held.pop(job_id, ()))
+            self._timeouts.pop(job_id, None)
 
     def _give_back(self, draws: Sequence[Draw]) -> None:
         for draw in draws:
@@ -424,7 +492,7 @@ class MemoryStore:
             self._tell_of_budgets({draw.key for draw in draws})
 
     def _announce(self, jobs: Iterable[JobRecord]) -> None:
-        ready = {job.queue for job in jobs if job.status is Status.READY}
+        ready = dict.fromkeys(job.queue for job in jobs if job.status is Status.READY)
         if ready:
             self._listener.available(ready)
         for job in jobs:

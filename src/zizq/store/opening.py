@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zizq.clock import Dice
 from zizq.engine.budgets import MAX_BUDGETS
 from zizq.errors import ConfigError
 from zizq.policy import Defaults
 from zizq.store.base import CommitMode, Store
+from zizq.store.facts import StoreFacts
 from zizq.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from zizq.store.sqlite.check import Checked
+    from zizq.store.sqlite.restoring import Restoring
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ def make_store(place: Path | None, options: StoreOptions, dice: Dice) -> Store:
     try:
         from zizq.store.sqlite.store import SqliteStore
     except ModuleNotFoundError as error:
-        raise ConfigError(f"the embedded store needs {error.name}: pip install 'zizq[server]'") from error
+        raise _needs(error) from error
     return SqliteStore(
         place,
         options.defaults,
@@ -64,3 +71,60 @@ def make_store(place: Path | None, options: StoreOptions, dice: Dice) -> Store:
         complete_batch=options.complete_batch,
         max_budgets=options.max_budgets,
     )
+
+
+def check_store(place: Path, now: int, progress: Callable[[str], None] = lambda text: None) -> Checked:
+    """Read a whole store, which no server may be using, and say what is wrong with it; nothing is changed.
+
+    Args:
+        place: Its folder.
+        now: The wall clock, in Unix milliseconds.
+        progress: Hears what is being done.
+
+    Raises:
+        ConfigError: When there is no store, it is in use or of another version, or the extra that it needs is not
+            installed.
+    """
+    try:
+        from zizq.store.sqlite.check import check
+    except ModuleNotFoundError as error:
+        raise _needs(error) from error
+    return check(place, now, progress)
+
+
+def survey_store(place: Path) -> StoreFacts | None:
+    """What can be told of an embedded store from outside, beside a server that may run on it; None where there is none.
+
+    Args:
+        place: Its folder.
+
+    Raises:
+        ConfigError: When the extra that it needs is not installed.
+    """
+    try:
+        from zizq.store.sqlite.survey import survey
+    except ModuleNotFoundError as error:
+        raise _needs(error) from error
+    return survey(place)
+
+
+def restoring(place: Path, *, force: bool) -> Restoring:
+    """A restore of a backup into the folder of an embedded store, to be done step by step.
+
+    Args:
+        place: The folder.
+        force: Whether it may have content: then its data is kept aside.
+
+    Raises:
+        ConfigError: When the folder has content and may not, it cannot be used, or the extra that the store needs is
+            not installed.
+    """
+    try:
+        from zizq.store.sqlite.restoring import Restoring
+    except ModuleNotFoundError as error:
+        raise _needs(error) from error
+    return Restoring(place, force=force)
+
+
+def _needs(error: ModuleNotFoundError) -> ConfigError:
+    return ConfigError(f"the embedded store needs {error.name}: pip install 'zizq[server]'")

@@ -40,6 +40,7 @@ class Recorder:
         self.queues: list[str] = []
         self.due: list[int] = []
         self.freed_by: dict[int, int] = {}
+        self.overdue_at: list[int] = []
 
     def available(self, queues: Collection[str]) -> None:
         """Remember queues with ready jobs."""
@@ -52,6 +53,10 @@ class Recorder:
     def freed(self, owner: int, count: int) -> None:
         """Count what an owner is rid of."""
         self.freed_by[owner] = self.freed_by.get(owner, 0) + count
+
+    def overdue(self, at: int) -> None:
+        """Remember when a job is overdue."""
+        self.overdue_at.append(at)
 
 
 class Bench:
@@ -74,10 +79,16 @@ class Bench:
         return [job.id for job in await self.store.enqueue(jobs, NOW)]
 
     async def take(
-        self, limit: int = 100, *, owner: int = 1, queues: Iterable[str] = (), now: int = NOW
+        self,
+        limit: int = 100,
+        *,
+        owner: int = 1,
+        queues: Iterable[str] = (),
+        now: int = NOW,
+        timeout_ms: int | None = None,
     ) -> list[JobRecord]:
         """Take jobs."""
-        return await self.store.take(owner, frozenset(queues), limit, now)
+        return await self.store.take(owner, frozenset(queues), limit, now, timeout_ms)
 
     async def take_ids(self, limit: int = 100, *, owner: int = 1, queues: Iterable[str] = ()) -> list[str]:
         """Take jobs; returns their identifiers."""

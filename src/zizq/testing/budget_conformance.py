@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zizq.budget import Budget, Draw, Strategy, StrategyType
-from zizq.engine.changes import Patch, Rebind
+from zizq.engine.changes import Patch, Rebind, Retry
 from zizq.errors import Conflicting, Unprocessable
 from zizq.job import JobRecord, Status
 from zizq.policy import Retention
@@ -230,6 +230,20 @@ class BudgetConformance(Suite):
             await bench.store.succeed([one], NOW)
             assert await bench.store.save_budget("a", small, None, NOW)
             assert await bench.page_ids(budgets=["a"]) == [three]
+
+    async def test_a_dead_job_that_comes_back_to_a_smaller_budget_has_all_of_it(self, tmp_path: Path) -> None:
+        async with self.bench(tmp_path) as bench:
+            budget = await self.put(bench, "a", 5)
+            small = Budget("a", 2, FLIGHT, NOW, NOW)
+            [three] = await bench.enqueue(bench.job(budgets=(Draw("a", 3),), retry_limit=0))
+            await bench.take()
+            await bench.fail(three)
+            assert await bench.store.save_budget("a", budget, small, NOW)
+            behind = await bench.enqueue(*[bench.job(budgets=(Draw("a", 1),)) for _ in range(2)])
+            assert (await bench.change(Retry(), ids=[three])).jobs == 1
+            assert await bench.take_ids() == [three]
+            await bench.store.succeed([three], NOW)
+            assert await bench.take_ids() == behind
 
     async def test_a_wider_budget_lets_go_at_once(self, tmp_path: Path) -> None:
         async with self.bench(tmp_path) as bench:

@@ -22,9 +22,10 @@ from zizq.testing.budget_conformance import BudgetConformance
 from zizq.testing.catalog_conformance import CatalogConformance
 from zizq.testing.cron_conformance import CronConformance, DurableCronConformance
 from zizq.testing.key_conformance import KeyConformance
+from zizq.testing.lease_conformance import DurableLeaseConformance, LeaseConformance
 
 
-class StoreConformance(CatalogConformance, KeyConformance, BudgetConformance, CronConformance):
+class StoreConformance(CatalogConformance, KeyConformance, BudgetConformance, CronConformance, LeaseConformance):
     """The suite; a subclass overrides `make`."""
 
     # ── enqueue ──
@@ -152,6 +153,16 @@ class StoreConformance(CatalogConformance, KeyConformance, BudgetConformance, Cr
             assert done == [True]
             assert given_back == 0
             assert await bench.take() == []
+
+    # ── in flight ──
+
+    async def test_jobs_in_flight_are_told_from_others(self, tmp_path: Path) -> None:
+        async with self.bench(tmp_path) as bench:
+            done, taken, ready = await bench.enqueue(bench.job("a"), bench.job("a"), bench.job("b"))
+            await bench.take(queues=["a"])
+            await bench.store.succeed([done], NOW)
+            found = await bench.store.in_flight([done, taken, ready, "nonsense"])
+            assert {job_id: (job.queue, job.payload) for job_id, job in found.items()} == {taken: ("a", None)}
 
     # ── succeed ──
 
@@ -330,8 +341,21 @@ class StoreConformance(CatalogConformance, KeyConformance, BudgetConformance, Cr
             [again] = await bench.enqueue(bench.job())
             assert await bench.take_ids() == [again]
 
+    # ── upkeep ──
 
-class DurableStoreConformance(StoreConformance, DurableCronConformance):
+    async def test_compacting_changes_no_job(self, tmp_path: Path) -> None:
+        async with self.bench(tmp_path) as bench:
+            flying, done, ready = await bench.enqueue(bench.job(), bench.job(), bench.job())
+            await bench.take(2)
+            await bench.store.succeed([done], NOW)
+            before, after = await bench.store.compact()
+            assert 0 <= after <= before
+            assert await bench.page_ids() == [flying, ready]
+            assert await bench.status(flying) is Status.IN_FLIGHT
+            assert await bench.take_ids() == [ready]
+
+
+class DurableStoreConformance(StoreConformance, DurableCronConformance, DurableLeaseConformance):
     """What a store must do besides when it outlasts its process."""
 
     async def test_everything_is_there_after_a_restart(self, tmp_path: Path) -> None:

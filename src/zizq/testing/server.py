@@ -17,9 +17,10 @@ from zizq.store.opening import make_store
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A server that runs: where it is, and its parts."""
+    """A server that runs: where it is, where its admin API is, and its parts."""
 
     url: str
+    admin_url: str | None
     app: App
 
 
@@ -37,16 +38,18 @@ async def running_server(
         store: Where jobs rest. None keeps them in memory, or on disk where `root_dir` is given.
         clock: The time for everything; None for the system's.
         dice: The randomness for everything; None for the system's.
-        settings: Options of `zizq serve` by their names, such as `heartbeat_interval=50`.
+        settings: Options of `zizq serve` by their names, such as `heartbeat_interval=50`; there is no admin API
+            without `no_admin=False`.
     """
-    options = replace(Settings(port=0), **settings)
+    options = replace(Settings(port=0, admin_port=0, no_admin=True), **settings)
     dice = dice or SystemDice()
     if store is None and "root_dir" not in settings:
         store = make_store(None, options.store_options, dice)
     app = App(options, store=store, clock=clock, dice=dice)
     await app.start()
     try:
-        async with listening(options, app) as address:
-            yield RunningServer(f"{'https' if options.tls_cert else 'http'}://{address}", app)
+        async with listening(options, app) as endpoints:
+            admin = endpoints.get("admin")
+            yield RunningServer(endpoints["primary"].url, None if admin is None else admin.url, app)
     finally:
         await app.stop()

@@ -13,23 +13,33 @@ from zizq.errors import (
     Missing,
     NotAcceptable,
     NotFound,
+    NotPermitted,
     Refusal,
     ResponseError,
     ServerError,
+    TooMany,
+    TooSlow,
+    Unauthenticated,
     Unavailable,
     Unprocessable,
+    Unsupported,
     UnsupportedFormat,
     UnsupportedMedia,
 )
 
 STATUS: dict[type[Refusal], int] = {
     BadRequest: 400,
+    Unauthenticated: 401,
+    NotPermitted: 403,
     Missing: 404,
     NotAcceptable: 406,
+    TooSlow: 408,
     Conflicting: 409,
     BodyTooLarge: 413,
     UnsupportedMedia: 415,
     Unprocessable: 422,
+    TooMany: 429,
+    Unsupported: 501,
     Unavailable: 503,
 }
 """What the server answers when it refuses."""

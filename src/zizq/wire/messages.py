@@ -27,6 +27,7 @@ F32 = Annotated[float, Meta(extra_json_schema={"exclusiveMinimum": -_BEYOND_F32,
 Name = Annotated[str, Meta(extra_json_schema={"minLength": 1, "pattern": r"^[^\x00,*?\[\]{}\\]*$"})]
 Tokens = Annotated[U32, Meta(description=f"From 1 to {MAX_TOKENS}, else 422.")]
 Cost = Annotated[U32, Meta(description="At least 1, else 422.")]
+Timeout = Annotated[int, Meta(ge=1, extra_json_schema={"maximum": MAX_U64})]
 Period = Annotated[U64, Meta(description="At least 1, else 422.")]
 
 
@@ -126,6 +127,7 @@ class Enqueue(msgspec.Struct, kw_only=True, omit_defaults=True):
     unique_while: str | None = None
     batch: Batch | None = None
     budgets: list[DrawBody] | None = None
+    timeout_ms: Timeout | None = None
 
 
 class EnqueueBulk(msgspec.Struct):
@@ -164,6 +166,7 @@ class PatchBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     retry_limit: U32 | UnsetType | None = UNSET
     backoff: BackoffBody | UnsetType | None = UNSET
     retention: RetentionPatchBody | UnsetType | None = UNSET
+    timeout_ms: Timeout | UnsetType | None = UNSET
 
 
 class SuccessBulk(msgspec.Struct):
@@ -172,8 +175,15 @@ class SuccessBulk(msgspec.Struct):
     ids: Annotated[list[str], Meta(extra_json_schema={"minItems": 1})]
 
 
+class ReleaseBody(msgspec.Struct):
+    """Identifiers of jobs to give back, and the name of a take stream that is to get no more (protocol.md#14.3)."""
+
+    ids: list[str]
+    stream: str | None = None
+
+
 class NotFoundIds(msgspec.Struct):
-    """Which of the acknowledged jobs were not in flight; the rest are completed (protocol.md#4.7)."""
+    """Which of the jobs were not in flight; the rest are completed (protocol.md#4.7), or given back."""
 
     not_found: list[str]
 
@@ -284,10 +294,10 @@ class Crons(msgspec.Struct):
 
 
 class Health(msgspec.Struct, omit_defaults=True):
-    """Whether the server serves: "ok", or "read-only" and why."""
+    """That the server serves; and why it refuses writes, while it does."""
 
     status: str
-    reason: str | None = None
+    writes_refused: str | None = None
 
 
 class Version(msgspec.Struct):

@@ -14,13 +14,18 @@ from zizq.wire import codec
 from zizq.wire.codec import ORDINARY, Format
 from zizq.wire.framing import STREAMS
 from zizq.wire.messages import U32, ErrorBody, Name
-from zizq.wire.operations import OPERATIONS, Operation, Parameter
+from zizq.wire.operations import HEALTH, OPERATIONS, TAKE, Operation, Parameter
 
 Document = dict[str, Any]
 
 _SEGMENTS: dict[str, Any] = {"attempt": U32, "group": Name}
 """The types of segments of paths that are not any text."""
 _NULL = {"type": "null"}
+_SECURITY: dict[str, Document] = {
+    "token": {"type": "http", "scheme": "bearer", "description": "A token that has the scope."},
+    "certificate": {"type": "mutualTLS", "description": "A client certificate whose name has the scope."},
+}
+"""What shows who calls, where the server asks for that."""
 
 
 @lru_cache(maxsize=4)
@@ -39,7 +44,7 @@ def document(version: str) -> Document:
         "openapi": "3.1.0",
         "info": {"title": "zizq", "version": version, "license": {"name": "MIT", "identifier": "MIT"}},
         "paths": paths,
-        "components": {"schemas": schemas.components},
+        "components": {"schemas": schemas.components, "securitySchemes": _SECURITY},
     }
 
 
@@ -86,6 +91,9 @@ def _present(member: Document) -> Document:
 
 def _operation(operation: Operation, schemas: _Schemas) -> Document:
     shown: Document = {"operationId": operation.name, "summary": operation.summary}
+    if operation.scope is not None:
+        # The empty one is last: nothing is asked for where the server runs without --auth.
+        shown["security"] = [*({scheme: [operation.scope.value]} for scheme in _SECURITY), {}]
     segments = _segments(operation)
     if segments or operation.query:
         shown["parameters"] = [
@@ -134,14 +142,18 @@ def _refusals(operation: Operation) -> Iterable[int]:
     """The statuses with which a call may be refused (protocol.md#1.4)."""
     yield from operation.refusals
     yield from (406, 500)
+    if operation.scope is not None:
+        yield from (401, 403)
     # A group whose name is none is not there, where it is not to be made.
     if operation.query or operation.body or "attempt" in _segments(operation):
         yield 400
     if operation.body:
-        yield from (413, 415)
-    # Writes wait for the disk, filters for a process of their own.
-    if operation.method != "GET" or "filter" in [parameter.name for parameter in operation.query]:
+        yield from (408, 413, 415)
+    # Any but this may be one too many, and a stream is counted for itself.
+    if operation is not HEALTH:
         yield 503
+        if operation is not TAKE:
+            yield 429
 
 
 def _content(formats: Sequence[str], schema: Document) -> Document:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zizq.errors import ConfigError
+from zizq.errors import ConfigError, ResponseError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +30,18 @@ class Reconnect:
         if self.first <= 0 or self.longest < self.first or self.factor < 1 or not 0 <= self.jitter <= 1:
             raise ConfigError(f"{self} needs 0 < first <= longest, factor >= 1 and jitter from 0 to 1")
 
-    def delay(self, failures: int, unit: float) -> float:
+    def delay(self, failures: int, unit: float, error: Exception | None = None) -> float:
         """Seconds to wait after so many failures in a row.
 
         Args:
             failures: Failures in a row, at least 1.
             unit: A number in [0, 1) that places the delay inside its jitter.
+            error: The last of them; where the server says in it when to come again, it is not before.
         """
         # The power is capped, for a float overflows long before an outage of a week ends.
         steady = min(self.first * self.factor ** min(failures - 1, 64), self.longest)
-        return steady * (1 + self.jitter * (2 * unit - 1))
+        told = error.retry_after if isinstance(error, ResponseError) else None
+        return max(steady * (1 + self.jitter * (2 * unit - 1)), min(told or 0.0, self.longest))
 
 
 @dataclass(slots=True)
@@ -71,6 +73,16 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a worker asks of its take streams; `Worker` says what each means."""
+
+    queues: list[str]
+    prefetch: int
+    concurrency: int
+    job_timeout: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """The numbers of a worker; `Worker` says what each means."""
 
@@ -78,12 +90,15 @@ class Limits:
     prefetch: int
     shutdown_timeout: float | None
     ack_max_batch: int
+    job_timeout: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "prefetch", "ack_max_batch"):
             value = getattr(self, name)
             if value < 1:
                 raise ConfigError(f"{name}={value!r} must be at least 1")
+        if self.job_timeout == 0:
+            raise ConfigError("job_timeout=0 must be a millisecond or more (None is no limit)")
         if self.shutdown_timeout is not None and self.shutdown_timeout < 0:
             raise ConfigError(f"shutdown_timeout={self.shutdown_timeout!r} must not be negative (None is unbounded)")
 

@@ -120,7 +120,7 @@ class Outbox:
         """The oldest failure that waits."""
         return self._nacks.popleft() if self._nacks else None
 
-    def acks_answered(self, ids: Iterable[str], not_found: Iterable[str]) -> int:
+    def acks_answered(self, ids: Iterable[str], not_found: Iterable[str]) -> list[str]:
         """Settle acknowledgements that the server has answered.
 
         Args:
@@ -128,10 +128,10 @@ class Outbox:
             not_found: Those that were not in flight there.
 
         Returns:
-            How many are settled though the server had no use for them.
+            Those that are settled though the server had no use for them.
         """
         missed = set(not_found)
-        lost = 0
+        lost = []
         for job_id in ids:
             if job_id not in missed:
                 # Absent where the job failed, came again and was done before the failure was answered.
@@ -139,7 +139,7 @@ class Outbox:
             elif self._goes_again(job_id):
                 self._acks.append(job_id)
             else:
-                lost += 1
+                lost.append(job_id)
         if self._came_again:
             self._came_again &= self._attempts.keys()
         return lost

@@ -9,6 +9,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from zizq.client.aio import Client
 from zizq.client.job import Job
+from zizq.client.options import Duration
 from zizq.worker.hooks import Hooks
 from zizq.worker.options import Reconnect, Summary
 from zizq.worker.route import JobHandler
@@ -25,6 +26,7 @@ class WorkerOptions(TypedDict, total=False):
     prefetch: int | None
     queues: list[str] | tuple[str, ...]
     shutdown_timeout: float | None
+    job_timeout: Duration | None
     reconnect: Reconnect | bool
     ack_max_batch: int
     worker_id: str | None

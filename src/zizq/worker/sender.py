@@ -20,6 +20,8 @@ logger = logging.getLogger("zizq")
 
 _REPEAT = Reconnect(first=0.5, longest=30.0, factor=2.0)
 """How long a report that was not taken waits: as long as the stream does, for it is the same server that is away."""
+_NAMED = 5
+"""Jobs that a line in the log names at most."""
 _NACKS_AT_ONCE = 8
 """Requests for failures under way together; there is no request for many failures."""
 
@@ -117,9 +119,9 @@ class Sender:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _pause(self, failures: int) -> None:
+    async def _pause(self, failures: int, error: Exception) -> None:
         """Wait before a report is repeated."""
-        delay = _REPEAT.delay(failures, self._dice.unit())
+        delay = _REPEAT.delay(failures, self._dice.unit(), error)
         if self._hurry.is_set():
             await asyncio.sleep(min(delay, _REPEAT.first))
             return
@@ -139,16 +141,18 @@ class Sender:
                 self._ack_came.clear()
                 await self._ack_came.wait()
                 continue
+            failed: Exception | None = None
             try:
                 missed = await self._client.report_success_bulk(ids)
             except Exception as exc:
+                failed = exc
                 failures = failures + 1 if self._acks_failed(ids, exc) else 0
             else:
                 failures = 0
                 self._acks_answered(ids, missed)
             self._settled.set()
-            if failures:
-                await self._pause(failures)
+            if failed is not None and failures:
+                await self._pause(failures, failed)
 
     def _acks_answered(self, ids: list[str], missed: list[str]) -> None:
         self._not_found(self.outbox.acks_answered(ids, missed))
@@ -192,7 +196,7 @@ class Sender:
         except Exception as exc:
             room.release()
             if self._nack_failed(nack, exc):
-                await self._pause(nack.tries + 1)
+                await self._pause(nack.tries + 1, exc)
                 self.outbox.repeat_nack(structs.replace(nack, tries=nack.tries + 1))
                 self._nack_came.set()
         else:
@@ -212,15 +216,22 @@ class Sender:
         elif self.outbox.nack_answered(nack, found=False):
             self._nack_came.set()
         else:
-            self._not_found(1)
+            self._not_found([nack.job_id])
         return False
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────
 
-    def _not_found(self, count: int) -> None:
-        if count:
-            self._summary.not_found += count
-            logger.info("jobs were no longer in flight when they were reported", extra={"fields": {"not_found": count}})
+    def _not_found(self, ids: list[str]) -> None:
+        if ids:
+            self._summary.not_found += len(ids)
+            # The message says it all by itself, for programs whose logging shows no extras.
+            logger.warning(
+                "%d finished jobs were no longer in flight when they were reported, and may run again: they took longer"
+                " than their timeout, went to another worker while the server was lost, or were deleted (%s)",
+                len(ids),
+                ", ".join(ids[:_NAMED]) + (", ..." if len(ids) > _NAMED else ""),
+                extra={"fields": {"not_found": len(ids), "ids": ids[:_NAMED]}},
+            )
 
     def _refused(self, count: int, error: Exception) -> None:
         self._summary.ack_dropped += count

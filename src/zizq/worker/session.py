@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -11,7 +12,7 @@ from typing import Protocol
 from zizq.client.job import Job
 from zizq.errors import DecodeError, ZizqError
 from zizq.worker.hooks import Connected, Disconnected, Surroundings, call
-from zizq.worker.options import Reconnect
+from zizq.worker.options import Reconnect, Wanted
 from zizq.worker.outbox import is_transient
 from zizq.worker.slots import Slots
 
@@ -19,6 +20,9 @@ logger = logging.getLogger("zizq")
 
 _LASTED = 5.0
 """Seconds after which a stream counts as a good one even if no job came: longer than a heartbeat takes."""
+
+_GOODBYE = 1.0
+"""Seconds that the server may take to end a stream which holds nothing any more."""
 
 
 class Stream(Protocol):
@@ -31,8 +35,20 @@ class Stream(Protocol):
 class Takes(Protocol):
     """What a session needs of a client."""
 
-    def take(self, *, queues: list[str], prefetch: int, worker_id: str | None) -> AbstractAsyncContextManager[Stream]:
+    def take(
+        self,
+        *,
+        queues: list[str],
+        prefetch: int,
+        worker_id: str | None,
+        job_timeout: float | None,
+        concurrency: int,
+        stream: str,
+    ) -> AbstractAsyncContextManager[Stream]:
         """Open a take stream."""
+
+    async def release(self, ids: list[str], /, *, stream: str) -> object:
+        """Give jobs back, and let a stream get no more and end once it holds none."""
 
 
 class Session:
@@ -44,8 +60,7 @@ class Session:
     Args:
         client: Opens the streams.
         slots: Runs the jobs.
-        queues: Which queues to take from; empty is all.
-        prefetch: The most jobs that are here unreported.
+        wanted: What is asked of the streams.
         reconnect: How long to wait before a new attempt; None makes the first loss final.
         around: The clock that tells how long a stream lasted, the dice that spread delays, the hooks that are told.
     """
@@ -54,15 +69,13 @@ class Session:
         self,
         client: Takes,
         slots: Slots,
-        queues: list[str],
-        prefetch: int,
+        wanted: Wanted,
         reconnect: Reconnect | None,
         around: Surroundings,
     ) -> None:
         self._client = client
         self._slots = slots
-        self._queues = queues
-        self._prefetch = prefetch
+        self._wanted = wanted
         self._reconnect = reconnect
         self._clock = around.clock
         self._dice = around.dice
@@ -70,8 +83,11 @@ class Session:
         self._worker_id = around.worker_id
         self._stopped = asyncio.Event()
         self._closing = asyncio.Event()
+        self._ended = asyncio.Event()
         self._failures = 0
         self._open = False
+        self._name = ""
+        self._ends_by_itself = False
 
     @property
     def is_open(self) -> bool:
@@ -81,6 +97,38 @@ class Session:
     def stop(self) -> None:
         """Take no more jobs. The stream stays open, for the server gives away the jobs of one that closes."""
         self._stopped.set()
+
+    async def give_back(self, ids: list[str], timeout: float | None) -> None:
+        """Tell the server that these jobs are not run here, and that no more are wanted.
+
+        Where that fails the end of the stream gives them back as well. But the server cannot tell that from a death of
+        this process, and holds it against the jobs.
+
+        Args:
+            ids: Jobs that came and are not run.
+            timeout: Seconds to wait at most; None is no limit.
+        """
+        if not self._open:
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await self._client.release(ids, stream=self._name)
+            self._ends_by_itself = True
+        except Exception as error:  # whatever it is, the reports of finished jobs must still be sent
+            logger.warning("jobs could not be given back", extra={"fields": {"error": repr(error), "count": len(ids)}})
+
+    async def wait_end(self, timeout: float | None) -> None:
+        """Wait until the server ends the stream, which it does when every job was reported or given back.
+
+        To close it first might lose a job that is just being sent.
+
+        Args:
+            timeout: Seconds to wait at most; None is as long as is sensible.
+        """
+        if self._ends_by_itself:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GOODBYE if timeout is None else min(timeout, _GOODBYE)):
+                    await self._ended.wait()
 
     def close(self) -> None:
         """Close the stream: every job has been reported."""
@@ -107,9 +155,15 @@ class Session:
         """One stream, from its opening to its end; what ended it is returned."""
         opened_at = self._clock.mono_s()
         error: ZizqError | None = None
+        self._name = f"{self._dice.bits(128):032x}"
         try:
             async with self._client.take(
-                queues=self._queues, prefetch=self._prefetch, worker_id=self._worker_id
+                queues=self._wanted.queues,
+                prefetch=self._wanted.prefetch,
+                worker_id=self._worker_id,
+                job_timeout=self._wanted.job_timeout,
+                concurrency=self._wanted.concurrency,
+                stream=self._name,
             ) as stream:
                 self._connected()
                 await self._read_until_closed(stream)
@@ -137,20 +191,22 @@ class Session:
         async for jobs in stream.batches():
             self._failures = 0
             if self._stopped.is_set():
-                await self._closing.wait()
-                return
-            self._slots.accept(jobs)
-            await self._slots.wait_room(self._prefetch)
+                await self.give_back([job.id for job in jobs], None)
+            else:
+                self._slots.accept(jobs)
+                await self._slots.wait_room(self._wanted.prefetch)
 
     def _connected(self) -> None:
         self._open = True
         logger.info(
-            "the worker takes jobs", extra={"fields": {"worker": self._worker_id, "queues": self._queues or "all"}}
+            "the worker takes jobs",
+            extra={"fields": {"worker": self._worker_id, "queues": self._wanted.queues or "all"}},
         )
         call(self._hooks.on_connect, Connected(self._worker_id))
 
     def _lost(self, error: ZizqError | None, lasted: float) -> None:
         self._open = False
+        self._ended.set()
         if lasted >= _LASTED:
             self._failures = 0
         if not self._stopped.is_set():
@@ -158,7 +214,7 @@ class Session:
         call(self._hooks.on_disconnect, Disconnected(self._worker_id, error))
 
     async def _wait_to_reconnect(self, error: ZizqError | None) -> None:
-        delay = (self._reconnect or Reconnect()).delay(self._failures, self._dice.unit())
+        delay = (self._reconnect or Reconnect()).delay(self._failures, self._dice.unit(), error)
         reason = str(error or "the server closed it")
         logger.warning(
             "the take stream is down, reconnecting in %.1f s: %s",

@@ -70,11 +70,12 @@ class Slots:
         self._waking = False
         self._open = True
         self._aborting = False
+        self._cut_short: list[str] = []
         self._taken = asyncio.Event()
 
     @property
     def busy(self) -> bool:
-        """Whether a slot is still at work; after `close`, that is one that would not end in time."""
+        """Whether a slot is still at work; after `wait_done`, that is one that would not end in time."""
         return bool(self._tasks)
 
     def accept(self, jobs: Iterable[Job]) -> None:
@@ -103,18 +104,28 @@ class Slots:
         self._buffer.clear()
         self._taken.set()
 
-    async def close(self, timeout: float | None) -> None:
-        """Start nothing more, and wait for the handlers under way.
+    @property
+    def unfinished(self) -> list[str]:
+        """The jobs of handlers that were cancelled, or that still run."""
+        return [*self._cut_short, *self._running]
 
-        Args:
-            timeout: Seconds to wait at most; None waits as long as it takes.
-        """
+    def stop(self) -> list[str]:
+        """Start nothing more; returns the jobs that were not started, which are forgotten."""
         self._open = False
+        unstarted = [job.id for job in self._buffer]
         self.discard()
         for idle in self._idle:
             if not idle.done():
                 idle.set_result(None)
         self._idle.clear()
+        return unstarted
+
+    async def wait_done(self, timeout: float | None) -> None:
+        """Wait for the handlers under way, once nothing more is started.
+
+        Args:
+            timeout: Seconds to wait at most; None waits as long as it takes.
+        """
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
 
@@ -167,6 +178,10 @@ class Slots:
                 self._taken.set()
             if not self._waking:
                 self._wake()
+            if job.id in self._running:
+                # It came again while its first copy waited here for too long: the run under way will do for both.
+                self._summary.redelivered += 1
+                continue
             if self._on_start is not None:
                 call(self._on_start, JobStarted(self._worker_id, job))
             await (self._run(job) if self._on_stop is None else self._run_timed(job))
@@ -225,6 +240,7 @@ class Slots:
         """Report a failure, of whatever sort, but for the end that we have ordered ourselves."""
         if self._aborting or isinstance(error, GeneratorExit):
             self._summary.abandoned += 1
+            self._cut_short.append(job.id)
             raise error
         self._summary.failed += 1
         failure = describe(error, self._clock)

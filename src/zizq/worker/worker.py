@@ -1,7 +1,7 @@
 """Worker: joins the client, the session, the slots and the sender, and owns the order of their end.
 
 The order is the contract. A server gives the jobs of a closed stream to other workers, so the stream is closed last:
-stop taking, wait for the handlers, send the reports, then close.
+stop taking, give back what was not begun, wait for the handlers, send the reports, then close.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zizq.clock import Clock, Dice, SystemClock, SystemDice
 from zizq.errors import ConfigError
 from zizq.worker.executors import Executors
 from zizq.worker.hooks import Hooks, Surroundings
-from zizq.worker.options import Limits, Reconnect, Summary
+from zizq.worker.options import Limits, Reconnect, Summary, Wanted
 from zizq.worker.outbox import Outbox
 from zizq.worker.route import JobHandler, route
 from zizq.worker.router import Router
@@ -55,6 +55,10 @@ class Worker:
         shutdown_timeout: How long a graceful shutdown may take, a timedelta or seconds; None is no limit. Handlers
             that still run then are cancelled and not reported: the server gives their jobs to other workers, counting
             no attempt.
+        job_timeout: How long the server lets this worker hold a job that sets no `timeout` itself, a timedelta or
+            seconds, from when it is handed out until it is reported, so the wait for a slot included. It counts a
+            failure then, and a later report is refused. None is no limit. The `timeout` of a route limits the run of
+            a handler instead, and is kept here.
         reconnect: How long to wait before a lost server is tried again; False raises instead.
         ack_max_batch: The most acknowledgements in one request. A cap and not a trigger: none ever waits for more.
         worker_id: A name for logs, ours and the server's.
@@ -76,6 +80,7 @@ class Worker:
         prefetch: int | None = None,
         queues: str | Sequence[str] = (),
         shutdown_timeout: Duration | None = 30.0,
+        job_timeout: Duration | None = None,
         reconnect: Reconnect | bool = True,
         ack_max_batch: int = 1000,
         worker_id: str | None = None,
@@ -89,7 +94,8 @@ class Worker:
             text = f"prefetch={room} is below concurrency={concurrency}: some slots will never have a job"
             warnings.warn(text, UserWarning, stacklevel=2)
         names = [queues] if isinstance(queues, str) else list(queues)
-        self._limits = Limits(concurrency, room, seconds("shutdown_timeout", shutdown_timeout), ack_max_batch)
+        shutdown, held = seconds("shutdown_timeout", shutdown_timeout), seconds("job_timeout", job_timeout)
+        self._limits = Limits(concurrency, room, shutdown, ack_max_batch, held)
         self._summary = Summary()
         self._clock = clock or SystemClock()
         around = Surroundings(self._summary, self._clock, dice or SystemDice(), hooks or Hooks(), worker_id)
@@ -97,7 +103,8 @@ class Worker:
         self._sender = Sender(client, Outbox(2 * room, ack_max_batch), around)
         perform = _compose(middleware, _performer(handler, self._executors), self._executors.wait_overrun)
         self._slots = Slots(concurrency, perform, self._executors.wait_overrun, self._sender, around, self.stop)
-        self._session = Session(client, self._slots, names, room, _reconnect(reconnect), around)
+        wanted = Wanted(names, room, concurrency, held)
+        self._session = Session(client, self._slots, wanted, _reconnect(reconnect), around)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
         self._kill = asyncio.Event()
@@ -196,10 +203,20 @@ class Worker:
         self._session.stop()
         if not self._session.is_open:
             stream.cancel()
-        await self._slots.close(self._left(deadline, reserve))
-        if self._slots.busy:
-            await self._slots.abort(reserve / 2)
+        # At once, so that other workers need not wait for the handlers here.
+        unstarted = self._slots.stop()
+        giving = asyncio.create_task(self._session.give_back(unstarted, self._left(deadline, reserve)))
+        try:
+            await self._slots.wait_done(self._left(deadline, reserve))
+            if self._slots.busy:
+                await self._slots.abort(reserve / 2)
+            await giving
+        finally:
+            giving.cancel()
         await self._sender.flush(self._left(deadline, 0.0))
+        if unfinished := self._slots.unfinished:
+            await self._session.give_back(unfinished, self._left(deadline, 0.0))
+        await self._session.wait_end(self._left(deadline, 0.0))
         self._session.close()
         await asyncio.wait({stream})
 

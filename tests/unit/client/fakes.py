@@ -26,6 +26,7 @@ class FakeStream:
     def __init__(self, chunks: list[bytes | Exception], status: int = 200, content_type: str | None = None) -> None:
         self.status = status
         self.content_type = content_type
+        self.retry_after: float | None = None
         self.closed = False
         self._chunks = deque(chunks)
 

@@ -50,12 +50,12 @@ def test_enqueue_raw_sends_every_option_in_the_units_of_the_wire():
         "enqueue_raw", "send", None,
         queue="q", priority=0, delay=timedelta(minutes=1), retry_limit=0,
         backoff=Backoff(base=1.5, exponent=2, jitter=timedelta(seconds=3)),
-        retention=Retention(completed=3600), unique_key="k", unique_while="active",
+        retention=Retention(completed=3600), unique_key="k", unique_while="active", timeout=timedelta(minutes=2),
     )  # fmt: skip
     assert msgspec.json.decode(request.body) == {
         "type": "send", "queue": "q", "payload": None, "priority": 0, "ready_at": NOW + 60_000, "retry_limit": 0,
         "backoff": {"exponent": 2.0, "base_ms": 1500, "jitter_ms": 3000}, "retention": {"completed_ms": 3_600_000},
-        "unique_key": "k", "unique_while": "active",
+        "unique_key": "k", "unique_while": "active", "timeout_ms": 120_000,
     }  # fmt: skip
 
 
@@ -70,6 +70,8 @@ def test_an_instant_is_sent_in_unix_milliseconds():
         ({"ready_at": datetime(2030, 1, 1)}, "time zone"),  # noqa: DTZ001
         ({"ready_at": datetime(2030, 1, 1, tzinfo=UTC), "delay": 1}, "exclude each other"),
         ({"delay": -1}, "negative"),
+        ({"timeout": 0}, "timeout=0 must be a millisecond or more"),
+        ({"timeout": "long"}, "not a duration"),
         ({"delay": "soon"}, "not a duration"),
         ({"delay": float("nan")}, "not a duration"),
         ({"prority": 1}, "unknown option 'prority'"),

@@ -185,14 +185,17 @@ def test_a_default_condition_gives_way():
 
 def test_a_patch_has_what_changes_null_for_what_is_cleared_and_nothing_that_stays():
     body = to_wire(
-        {"queue": "q", "priority": 0, "ready_at": None, "retry_limit": None, "backoff": KEEP, "retention": KEEP}
-    )
-    assert body == {"queue": "q", "priority": 0, "ready_at": None, "retry_limit": None}
+        {
+            "queue": "q", "priority": 0, "ready_at": None, "retry_limit": None, "backoff": KEEP, "retention": KEEP,
+            "timeout": None,
+        }
+    )  # fmt: skip
+    assert body == {"queue": "q", "priority": 0, "ready_at": None, "retry_limit": None, "timeout_ms": None}
 
 
 def test_values_of_a_patch_are_in_the_units_of_the_wire():
-    body = to_wire({"ready_at": AT, "backoff": Backoff(1, 2, 3), "retention": Retention(dead=60)})
-    assert body["ready_at"] == int(AT_MS)
+    body = to_wire({"ready_at": AT, "backoff": Backoff(1, 2, 3), "retention": Retention(dead=60), "timeout": 1.5})
+    assert (body["ready_at"], body["timeout_ms"]) == (int(AT_MS), 1500)
     assert (body["backoff"].base_ms, body["backoff"].exponent, body["backoff"].jitter_ms) == (1000, 2.0, 3000)
     assert (body["retention"].completed_ms, body["retention"].dead_ms) == (None, 60_000)
 
@@ -202,6 +205,7 @@ def test_values_of_a_patch_are_in_the_units_of_the_wire():
     [
         ({"queue": None}, "every job has a queue"),
         ({"priority": None}, "every job has a priority"),
+        ({"timeout": 0}, "timeout=0 must be a millisecond or more"),
         ({"status": "dead"}, "unknown option 'status': choose from queue, priority"),
         ({"priority": "high"}, "no int"),
         ({"priority": True}, "no int"),

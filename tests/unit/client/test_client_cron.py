@@ -279,7 +279,7 @@ def test_the_job_of_an_entry_is_a_request_that_can_be_sent_again():
     template = {
         **TEMPLATE, "retry_limit": 3, "backoff": {"exponent": 2.0, "base_ms": 1500, "jitter_ms": 0},
         "retention": {"completed_ms": 1000}, "batch": {"key": "k", "when": "true", "fold": "$new"},
-        "budgets": [{"key": "a", "cost": 2}],
+        "budgets": [{"key": "a", "cost": 2}], "timeout_ms": 5000,
     }  # fmt: skip
     client = asked(answer({**ENTRY, "job": template}), answer(ENTRY))
     job = client.cron("g").entry("e").get().job
@@ -287,6 +287,7 @@ def test_the_job_of_an_entry_is_a_request_that_can_be_sent_again():
         "report", {"id": 1}, queue="reports", priority=32_768, retry_limit=3,
         backoff=Backoff(timedelta(seconds=1.5), 2.0, timedelta(0)), retention=Retention(timedelta(seconds=1)),
         batch=RawBatch(key="k", when="true", fold="$new"), budgets=(Draw("a", 2),),
+        timeout=timedelta(seconds=5),
     )  # fmt: skip
     client.cron("g").entry("e").put("@daily", job)
     assert sent(client)[1][2]["job"] == template

@@ -129,6 +129,28 @@ def test_a_kind_says_what_its_jobs_say_unless_overridden():
     assert (Long("a").with_().queue, Long("a").with_().priority) == ("slow", 9)
 
 
+def test_a_kind_may_say_how_long_its_jobs_may_be_held():
+    @job_kind("held", timeout=90)
+    @dataclass
+    class Held:
+        pass
+
+    class HeldToo(JobKind):
+        NAME, TIMEOUT = "held", 30
+
+        def to_payload(self):
+            return None
+
+        @classmethod
+        def from_payload(cls, payload):
+            return cls()
+
+    assert (request_for(Held()).timeout, request_for(HeldToo()).timeout) == (90, 30)
+    assert request_for(Held(), timeout=None).timeout is None
+    with pytest.raises(ConfigError, match="timeout='long'"):
+        job_kind("held", timeout="long")(Held)
+
+
 def test_a_delay_replaces_an_instant_and_the_other_way_round():
     request = Enqueue("t", 1, ready_at=WHEN).with_(delay=5)
     assert (request.ready_at, request.delay) == (None, 5)

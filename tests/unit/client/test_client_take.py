@@ -133,6 +133,10 @@ def test_a_stream_outside_its_block_says_so():
         ({}, "/jobs/take?prefetch=1"),
         ({"queues": "a"}, "/jobs/take?prefetch=1&queue=a"),
         ({"queues": ["a b", "ü/&"], "prefetch": 0}, "/jobs/take?prefetch=0&queue=a%20b,%C3%BC%2F%26"),
+        (
+            {"job_timeout": 1.5, "concurrency": 3, "stream": "a&b"},
+            "/jobs/take?prefetch=1&timeout_ms=1500&concurrency=3&stream=a%26b",
+        ),
     ],
 )
 def test_the_request_names_queues_and_prefetch(arguments, path):
@@ -143,7 +147,10 @@ def test_the_request_names_queues_and_prefetch(arguments, path):
     assert transport.sent[0].headers == {"accept": "application/vnd.zizq.msgpack-stream", "worker-id": "w1"}
 
 
-@pytest.mark.parametrize("arguments", [{"queues": ["a,b"]}, {"queues": [""]}, {"prefetch": -1}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{"queues": ["a,b"]}, {"queues": [""]}, {"prefetch": -1}, {"concurrency": 0}, {"job_timeout": 0}],
+)
 def test_a_wrong_argument_is_refused(arguments):
     with pytest.raises(ConfigError):
         SyncClient(transport=SyncFakeTransport()).take(**arguments)

@@ -71,7 +71,8 @@ def test_a_rate_starts_full_and_never_holds_more(burst: int | None) -> None:
     bucket = Bucket(budget := rate(5, 10, burst), NOW)
     assert bucket.tokens(NOW) == bucket.tokens(NOW + 1000) == budget.capacity
     assert bucket.affords(budget.capacity, NOW)
-    assert not bucket.affords(budget.capacity + 1, NOW)
+    bucket.take(1, NOW)
+    assert not bucket.affords(budget.capacity, NOW)
 
 
 def test_tokens_drip_and_the_fraction_is_carried() -> None:
@@ -111,8 +112,14 @@ def test_a_void_claim_is_refunded_up_to_the_capacity() -> None:
     assert bucket.state(NOW + 5) == BucketState(tokens=5, remainder=0, at=NOW + 5)
 
 
-def test_a_rate_that_never_holds_as_much_is_never_affordable() -> None:
-    assert Bucket(rate(5, 10), NOW).affordable_at(6, NOW) is None
+def test_a_cost_above_the_capacity_takes_a_full_bucket_and_leaves_a_debt() -> None:
+    bucket = Bucket(rate(5, 10), NOW)
+    bucket.take(1, NOW)
+    assert not bucket.affords(7, NOW)
+    assert bucket.affordable_at(7, NOW) == NOW + 2
+    bucket.take(7, NOW + 2)
+    assert bucket.tokens(NOW + 2) == -2
+    assert bucket.affordable_at(1, NOW + 2) == NOW + 8
 
 
 def test_an_instant_past_all_instants_is_the_last_one() -> None:
@@ -154,7 +161,7 @@ def test_no_window_lets_through_more_than_its_share(budget: Budget, wishes: list
     taken: list[tuple[int, int]] = []
     for step, cost in wishes:
         now += step
-        if bucket.affords(cost, now):
+        if cost <= budget.capacity and bucket.affords(cost, now):
             bucket.take(cost, now)
             taken.append((now, cost))
     for first in range(len(taken)):
@@ -173,10 +180,10 @@ def test_the_instant_from_which_a_cost_is_affordable_is_exact(
         now += wait
         bucket.take(some, now)
     at = bucket.affordable_at(cost, now := now + step)
-    assert (at is None) == (cost > budget.capacity)
+    assert at is not None
     if at == now:
         assert bucket.affords(cost, at)
-    elif at is not None:
+    else:
         assert not bucket.affords(cost, at - 1)
         assert bucket.affords(cost, at)
 

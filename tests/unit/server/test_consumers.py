@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zizq.server.consumers import Consumer, Consumers
+from zizq.server.consumers import Consumer, Consumers, Terms
 
 
 def woken(consumer: Consumer) -> bool:
@@ -140,3 +140,52 @@ async def test_a_wake_before_the_wait_is_not_lost() -> None:
     consumer.wake()
     assert await consumer.wait(60)
     assert not await consumer.wait(0)
+
+
+def test_a_consumer_that_is_busy_with_its_client_leaves_wakes_to_others() -> None:
+    consumers = Consumers(0)
+    busy, other = hungry(consumers, 1, ("q",)), hungry(consumers, 2, ("q",))
+    consumers.rest(busy)
+    consumers.available(["q"])
+    assert (woken(busy), woken(other)) == (False, True)
+
+
+def named(owner: int, name: str, prefetch: int = 1) -> Consumer:
+    return Consumer(owner, (), prefetch, Terms(name=name))
+
+
+def test_a_retired_consumer_has_no_room_and_is_done_once_it_holds_nothing() -> None:
+    consumers = Consumers(0)
+    retired = named(1, "a", prefetch=3)
+    consumers.add(retired)
+    consumers.reserve(retired, 1)
+    consumers.retire("a")
+    assert (retired.room, retired.is_done) == (0, False)
+    assert woken(retired)
+    consumers.freed(1, 1)
+    assert retired.is_done
+    assert woken(retired)
+
+
+def test_a_retired_consumer_passes_its_wake_on() -> None:
+    consumers = Consumers(0)
+    retired, other = named(1, "a"), named(2, "b")
+    for consumer in (retired, other):
+        consumers.add(consumer)
+        consumers.starve(consumer)
+    consumers.available(["q"])
+    consumers.retire("a")
+    assert woken(other)
+
+
+def test_all_consumers_of_a_name_retire_and_a_name_that_is_gone_is_no_matter() -> None:
+    consumers = Consumers(0)
+    first, second, third = named(1, "a"), named(2, "a"), named(3, "b")
+    for consumer in (first, second, third):
+        consumers.add(consumer)
+    consumers.remove(first)
+    assert consumers.retire("a") == [2]
+    assert consumers.retire("none") == []
+    assert [consumer.retired for consumer in (first, second, third)] == [False, True, False]
+    consumers.remove(second)
+    assert consumers._named.keys() == {"b"}

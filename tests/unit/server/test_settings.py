@@ -39,18 +39,26 @@ VALUES = {
     "global_in_flight_limit": ("0", 0), "default_retry_limit": ("3", 3), "default_backoff_exponent": ("1.5", 1.5),
     "default_backoff_base": ("2s", 2000), "default_backoff_jitter": ("0", 0),
     "default_completed_job_retention": ("1h", 3_600_000), "default_dead_job_retention": ("1d", 86_400_000),
+    "max_worker_deaths": ("9", 9),
     "reaper_check_interval": ("250", 250), "default_commit_mode": ("fsync", "fsync"),
     "enqueue_commit_mode": ("buffered", "buffered"), "cache_size": ("1MiB", 2**20), "max_body_size": ("64k", 64_000),
+    "max_body_memory": ("1MiB", 2**20), "max_requests": ("10", 10), "max_streams": ("11", 11),
+    "max_connections": ("12", 12),
     "filter_timeout": ("2s", 2000), "filter_memory": ("1GiB", 2**30),
     "enqueue_batch_size": ("5", 5), "complete_batch_size": ("6", 6), "scheduler_batch_size": ("7", 7),
     "max_budgets": ("9", 9),
+    "auth": ("tokens", "tokens"), "token_file": ("/t", Path("/t")), "reset": ("disabled", "disabled"),
+    "admin_host": ("::1", "::1"), "admin_port": ("0", 0),
     "tcp_user_timeout": ("0", 0), "drain_timeout": ("2s", 2000), "log_format": ("json", "json"),
     "log_level": ("warn", "warn"),
     "log_filter": ("warn,zizq::take=debug", "warn,zizq::take=debug"),
     "log_dir": ("/l", Path("/l")), "log_rotation": ("never", "never"),
     "log_max_size": ("1MB", 10**6), "log_max_files": ("2", 2),
 }  # fmt: skip
-TOGETHER = {"tls_cert", "tls_key", "tls_client_ca", "log_to_disk"}
+TOGETHER = {
+    "tls_cert", "tls_key", "tls_client_ca", "admin_tls_cert", "admin_tls_key", "admin_tls_client_ca", "no_admin",
+    "log_to_disk",
+}  # fmt: skip
 
 
 def test_every_option_is_tried_here() -> None:
@@ -95,6 +103,7 @@ def test_a_bad_flag_says_what_would_do(run: Any, flags: tuple[str, ...], remedy:
 
 def test_a_port_variable_that_is_no_port_is_ignored(run: Any) -> None:
     assert run(ZIZQ_PORT="tcp://10.0.0.1:7890").port == 7890
+    assert run(ZIZQ_ADMIN_PORT="tcp://10.0.0.1:8901").admin_port == 8901
 
 
 def test_a_bad_variable_without_a_flag_is_named(run: Any) -> None:
@@ -104,7 +113,14 @@ def test_a_bad_variable_without_a_flag_is_named(run: Any) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [{"tls_cert": Path("c")}, {"tls_key": Path("k")}, {"tls_client_ca": Path("a")}, {"heartbeat_interval": 0}],
+    [
+        {"tls_cert": Path("c")},
+        {"tls_key": Path("k")},
+        {"tls_client_ca": Path("a")},
+        {"admin_tls_cert": Path("c")},
+        {"admin_tls_client_ca": Path("a"), "tls_cert": Path("c"), "tls_key": Path("k")},
+        {"heartbeat_interval": 0},
+    ],
 )
 def test_contradictions_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="--"):
@@ -144,3 +160,44 @@ def test_the_root_folder_is_the_same_wherever_it_is_named(monkeypatch: pytest.Mo
     result = CliRunner().invoke(main.cli, arguments.split(), catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert seen[0].root_dir == Path("/r")
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
+     ("10.0.0.1", False), ("example.com", False)],
+)  # fmt: skip
+def test_an_address_is_local_or_not(host: str, is_local: bool) -> None:
+    assert Settings(host=host).primary.is_local is is_local
+
+
+CLEAR = ("WARNING", "tokens travel in the clear: serve TLS, here or by a proxy")
+OPEN = ("INFO", "whoever reaches this address may do everything: see --auth")
+TLS = {"tls_cert": Path("c"), "tls_key": Path("k")}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, []),
+        ({"auth": "tokens"}, []),
+        ({"host": "0.0.0.0"}, [OPEN]),
+        ({"host": "0.0.0.0", **TLS}, [OPEN]),
+        ({"host": "0.0.0.0", **TLS, "tls_client_ca": Path("a")}, []),
+        ({"host": "0.0.0.0", "auth": "tokens"}, [CLEAR]),
+        ({"host": "0.0.0.0", "auth": "tokens", **TLS}, []),
+        ({"admin_host": "0.0.0.0"}, [OPEN]),
+        ({"admin_host": "0.0.0.0", "no_admin": True}, []),
+    ],
+)
+def test_what_the_network_may_see_or_do_is_said(
+    given: dict[str, Any], said: list[tuple[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "zizq.serve")
+    server.warn_of_exposure(Settings(**given))
+    assert [(record.levelname, record.message) for record in caplog.records] == said
+
+
+def test_tokens_are_in_the_root_folder_unless_they_are_elsewhere() -> None:
+    assert Settings(root_dir=Path("/r")).tokens_path == Path("/r/tokens.json")
+    assert Settings(root_dir=Path("/r"), token_file=Path("/t")).tokens_path == Path("/t")

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 
-from zizq.engine.changes import Change, Delete, Patch
-from zizq.engine.selection import EVERYTHING, Selection
-from zizq.errors import Unavailable
-from zizq.job import Status
+from zizq.budget import Budget, Draw, Strategy, StrategyType
+from zizq.engine.changes import Change, Delete, Patch, Rebind
+from zizq.engine.selection import EVERYTHING, Range, Selection
+from zizq.errors import Conflicting, Outdated, Unavailable, Unprocessable
+from zizq.job import Batch, Status
 from zizq.policy import Defaults
 from zizq.store.sqlite import changes
-from zizq.store.sqlite.store import ROOM_PAGES, SqliteStore
+from zizq.store.sqlite.store import LISTERS, SqliteStore
+from zizq.store.sqlite.upkeep import ROOM_PAGES
 from zizq.testing.bench import DAY, NOW, Bench, Recorder
 from zizq.testing.clock import LoadedDice
 
 CHUNK = 10
 PATCH = Patch(queue="other", priority=5)
+BUDGET = Budget("b", 5, Strategy(StrategyType.WHILE_IN_FLIGHT), created_at=NOW, updated_at=NOW)
 
 
 @pytest.fixture(autouse=True)
@@ -171,8 +175,8 @@ async def test_what_is_certain_is_carried_out_when_the_disk_has_room_again(tmp_p
 
 async def test_a_caller_that_goes_away_does_not_leave_half_a_change(tmp_path: Path) -> None:
     async with bench_at(tmp_path) as bench:
-        await bench.enqueue(*[bench.job() for _ in range(45)])
-        call = asyncio.ensure_future(bench.change(PATCH))
+        ids = await bench.enqueue(*[bench.job() for _ in range(45)])
+        call = asyncio.ensure_future(bench.change(PATCH, ids=ids))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         call.cancel()
@@ -190,6 +194,23 @@ async def test_a_store_that_is_closed_in_the_middle_finishes_when_it_opens(tmp_p
     async with bench_at(tmp_path) as bench:
         assert await bench.count() == 0
         assert (await bench.change(Delete())).jobs == 0
+
+
+async def test_a_list_that_had_to_wait_for_a_connection_does_not_see_half_a_change(tmp_path: Path) -> None:
+    async with bench_at(tmp_path) as bench, AsyncExitStack() as leases:
+        ids = await bench.enqueue(*[bench.job() for _ in range(45)])
+        await bench.take(5)
+        store: Any = bench.store
+        for _ in range(LISTERS):
+            await leases.enter_async_context(store._listers.lease())
+        count = asyncio.create_task(bench.count(priority=Range(5, 5)))
+        await asyncio.sleep(0)
+        change = asyncio.create_task(bench.change(PATCH, ids=ids))
+        while store._changes.armed is None:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await leases.aclose()
+        assert await count == 45
+        assert (await change).jobs == 45
 
 
 async def test_a_reset_in_the_middle_ends_it(tmp_path: Path) -> None:
@@ -238,3 +259,68 @@ async def test_deleted_jobs_give_their_room_back_to_the_disk(tmp_path: Path) -> 
         await bench.store.reap(NOW, 9)
         assert db.execute("PRAGMA freelist_count").get <= ROOM_PAGES
         assert db.execute("PRAGMA page_count").get < before
+
+
+# ── between the instant at which a change happens and its end ──
+
+
+async def before_its_end(bench: Bench, change: Change) -> asyncio.Event:
+    """Let a change of all jobs happen, and its end wait until the event is set."""
+    happened, go_on = asyncio.Event(), asyncio.Event()
+    finish = bench.store._changes._finish  # type: ignore[attr-defined]
+
+    async def finish_later(armed: Any) -> None:
+        happened.set()
+        await go_on.wait()
+        await finish(armed)
+
+    bench.store._changes._finish = finish_later  # type: ignore[attr-defined]
+    turn = asyncio.create_task(bench.change(change))
+    await happened.wait()
+    # The loop knows tasks only weakly.
+    go_on.turn = turn  # type: ignore[attr-defined]
+    return go_on
+
+
+async def test_a_job_that_is_deleted_with_many_lets_go_of_its_unique_key_at_once(tmp_path: Path) -> None:
+    async with bench_at(tmp_path) as bench:
+        await bench.enqueue(*[bench.job(unique_key=f"k{n}", unique_while="exists") for n in range(45)])
+        go_on = await before_its_end(bench, Delete())
+        new = bench.job(unique_key="k44", unique_while="exists")
+        assert await bench.store.enqueue([new], NOW) == [new]
+        go_on.set()
+        await asyncio.wait([bench.store._changes._finishing])  # type: ignore[attr-defined]
+        assert await bench.page_ids() == [new.id]
+
+
+async def test_nothing_is_folded_into_a_job_that_is_deleted_with_many(tmp_path: Path) -> None:
+    async with bench_at(tmp_path) as bench:
+        waiting = bench.job(batch=Batch("k", "true", "$new"))
+        await bench.enqueue(*[bench.job() for _ in range(45)], waiting)
+        go_on = await before_its_end(bench, Delete())
+        assert await bench.store.pending(["k"]) == {}
+        with pytest.raises(Outdated):
+            await bench.store.enqueue([], NOW, [waiting], {"k": waiting.id})
+        go_on.set()
+
+
+async def test_jobs_that_are_deleted_with_many_do_not_hold_their_budget_back(tmp_path: Path) -> None:
+    async with bench_at(tmp_path) as bench:
+        await bench.store.save_budget("b", None, BUDGET, NOW)
+        await bench.enqueue(*[bench.job(budgets=(Draw("b", 1),)) for _ in range(45)])
+        go_on = await before_its_end(bench, Delete())
+        assert await bench.store.save_budget("b", BUDGET, None, NOW)
+        go_on.set()
+
+
+async def test_jobs_that_are_bound_with_many_hold_their_budget_back_at_once(tmp_path: Path) -> None:
+    async with bench_at(tmp_path) as bench:
+        await bench.store.save_budget("b", None, BUDGET, NOW)
+        await bench.enqueue(*[bench.job() for _ in range(45)])
+        go_on = await before_its_end(bench, Rebind(put=Draw("b", 2)))
+        with pytest.raises(Conflicting, match="referenced by 45 unfinished jobs"):
+            await bench.store.save_budget("b", BUDGET, None, NOW)
+        smaller = msgspec.structs.replace(BUDGET, allocation=1)
+        with pytest.raises(Unprocessable, match="45 unfinished jobs draw up to 2 from it"):
+            await bench.store.save_budget("b", BUDGET, smaller, NOW)
+        go_on.set()

@@ -238,9 +238,9 @@ async def test_the_log_is_copied_beside_the_writer_and_begins_anew(
     threads: set[str] = set()
     pages_seen: list[int] = []
 
-    def noted_copy(db: apsw.Connection) -> tuple[int, int]:
+    def noted_copy(db: apsw.Connection, mode: int) -> tuple[int, int]:
         threads.add(threading.current_thread().name)
-        return copy(db)
+        return copy(db, mode)
 
     def noted_commit(self: checkpoints.Checkpoints, db: apsw.Connection, name: str, pages: int) -> int:
         pages_seen.append(pages)

@@ -44,9 +44,21 @@ def job(job_type="greet", payload=None, *, job_id=None, attempts=0):
 class FakeStream:
     def __init__(self):
         self._chunks = asyncio.Queue()
+        self._held = set()
+        self._retired = False
 
     def push(self, *jobs):
+        self._held |= {job.id for job in jobs}
         self._chunks.put_nowait(list(jobs))
+
+    def retire(self):
+        self._retired = True
+        self.left()
+
+    def left(self, *ids):
+        self._held -= set(ids)
+        if self._retired and not self._held:
+            self.end()
 
     def end(self, error=None):
         self._chunks.put_nowait(error)
@@ -66,7 +78,9 @@ class FakeClient:
         self.acked = []
         self.failed = []
         self.ack_requests = []
+        self.released = []
         self.take_answers = deque()
+        self.release_answers = deque()
         self.ack_answers = deque()
         self.nack_answers = deque()
         self.ack_gate = _open_gate()
@@ -79,8 +93,8 @@ class FakeClient:
         return self.streams[-1]
 
     @asynccontextmanager
-    async def take(self, *, queues, prefetch, worker_id):
-        self.asked = SimpleNamespace(queues=queues, prefetch=prefetch, worker_id=worker_id)
+    async def take(self, **asked):
+        self.asked = SimpleNamespace(**asked)
         if self.take_answers and (error := self.take_answers.popleft()) is not None:
             await self._note("refused")
             raise error
@@ -91,6 +105,17 @@ class FakeClient:
         finally:
             self.log.append("closed")
 
+    async def release(self, ids, *, stream):
+        assert stream == self.asked.stream
+        answer = self.release_answers.popleft() if self.release_answers else []
+        if isinstance(answer, Exception):
+            raise answer
+        self.released += ids
+        self._left(*ids)
+        self.stream.retire()
+        await self._note("released")
+        return answer
+
     async def report_success_bulk(self, ids):
         self.ack_requests.append(list(ids))
         await self._note("ack asked")
@@ -99,6 +124,7 @@ class FakeClient:
         if isinstance(answer, Exception):
             raise answer
         self.acked += [one for one in ids if one not in answer]
+        self._left(*ids)
         await self._note("acked")
         return answer
 
@@ -109,7 +135,12 @@ class FakeClient:
         if answer is not None:
             raise answer
         self.failed.append(SimpleNamespace(id=job_id, message=message, **details))
+        self._left(job_id)
         await self._note("failed")
+
+    def _left(self, *ids):
+        for stream in self.streams:
+            stream.left(*ids)
 
     async def until(self, condition):
         async with self._changed:

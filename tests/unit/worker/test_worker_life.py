@@ -85,6 +85,7 @@ async def test_queues_and_worker_id_reach_the_server():
     async with Worker(client, nothing, concurrency=2, prefetch=5, queues=["a", "b"], worker_id="w1"):
         await client.opened()
     assert (client.asked.queues, client.asked.prefetch, client.asked.worker_id) == (["a", "b"], 5, "w1")
+    assert (client.asked.concurrency, client.asked.job_timeout) == (2, None)
 
 
 async def test_shutdown_waits_for_handlers_then_reports_then_closes():
@@ -219,6 +220,24 @@ async def test_a_running_job_that_comes_again_is_not_started_twice():
         await client.until(lambda: len(client.acked) == 2)
     assert handler.runs == [one.id, other.id]
     assert worker.summary.redelivered == 1
+
+
+async def test_a_job_that_comes_again_while_it_waits_for_a_slot_is_not_run_twice_at_once():
+    client, gate, runs, one = FakeClient(), asyncio.Semaphore(0), [], job()
+
+    async def handle(job):
+        runs.append(job.id)
+        await gate.acquire()
+
+    async with Worker(client, handle, concurrency=2, prefetch=5) as worker:
+        # Both slots are taken; the server gives up on one that waits, and hands it out again.
+        (await client.opened()).push(job(), job(), one, job(job_id=one.id, attempts=1))
+        gate.release()
+        gate.release()
+        await client.until(lambda: worker.summary.redelivered == 1)
+        gate.release()
+        await client.until(lambda: len(client.acked) == 3)
+    assert runs.count(one.id) == 1
 
 
 async def test_a_finished_job_that_comes_again_before_its_report_is_out_is_reported_again_if_need_be():

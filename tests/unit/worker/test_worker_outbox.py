@@ -29,7 +29,7 @@ def test_reports_count_until_they_are_answered():
     ids = box.next_acks()
     assert box.full
     assert "a" in box
-    assert box.acks_answered(ids, ()) == 0
+    assert box.acks_answered(ids, ()) == []
     assert len(box) == 0
     assert not box.full
 
@@ -44,7 +44,7 @@ def test_unanswered_acks_go_first_again():
 
 def test_an_unknown_job_is_settled_and_counted():
     box = outbox("a", "b")
-    assert box.acks_answered(box.next_acks(), ["b"]) == 1
+    assert box.acks_answered(box.next_acks(), ["b"]) == ["b"]
     assert len(box) == 0
 
 
@@ -52,9 +52,9 @@ def test_a_job_that_came_again_while_its_ack_was_too_early_is_acked_once_more():
     box = outbox("a", "b")
     ids = box.next_acks()
     assert box.covers("a", 0)
-    assert box.acks_answered(ids, ["a"]) == 0
+    assert box.acks_answered(ids, ["a"]) == []
     assert box.next_acks() == ["a"]
-    assert box.acks_answered(["a"], ["a"]) == 1
+    assert box.acks_answered(["a"], ["a"]) == ["a"]
 
 
 def test_a_job_that_came_again_and_was_acked_leaves_no_mark():
@@ -63,7 +63,7 @@ def test_a_job_that_came_again_and_was_acked_leaves_no_mark():
     assert box.covers("a", 0)
     box.acks_answered(ids, ())
     box.ack("a", 0)
-    assert box.acks_answered(box.next_acks(), ["a"]) == 1
+    assert box.acks_answered(box.next_acks(), ["a"]) == ["a"]
 
 
 def test_a_job_with_more_attempts_is_a_new_run():
@@ -81,7 +81,7 @@ def test_a_new_run_may_be_acked_before_the_old_failure_is_answered():
     box.ack("a", 1)
     assert box.nack_answered(nack, found=True)
     assert len(box) == 1, "an answer to the old run must not settle the new one: a flush would not wait for it"
-    assert box.acks_answered(box.next_acks(), ()) == 0
+    assert box.acks_answered(box.next_acks(), ()) == []
     assert len(box) == 0
 
 
@@ -153,3 +153,12 @@ def test_delays_double_up_to_the_longest_and_stray_by_the_jitter():
 def test_a_reconnect_out_of_range_is_an_error(options):
     with pytest.raises(ConfigError):
         Reconnect(**options)
+
+
+def test_a_delay_is_no_shorter_than_the_server_says():
+    reconnect = Reconnect(first=0.5, longest=30)
+    busy = ServerError(503, "later", retry_after=7.0)
+    assert reconnect.delay(1, 0.5, busy) == 7.0
+    assert reconnect.delay(5, 0.5, busy) == 8.0
+    assert reconnect.delay(1, 0.5, ServerError(503, "later", retry_after=1e6)) == 30
+    assert reconnect.delay(1, 0.5, TransportError("gone")) == 0.5

@@ -79,6 +79,19 @@ async def test_a_failure_of_a_job_no_longer_in_flight_is_settled(client):
     assert (sender._summary.not_found, sender._summary.ack_dropped) == (1, 1)
 
 
+async def test_a_success_of_a_job_no_longer_in_flight_is_warned_of_by_its_name(client, caplog):
+    client.ack_answers.append(["a", "c"])
+    sender = sender_to(client)
+    sender.start()
+    for job_id in ("a", "b", "c"):
+        sender.ack(job_id, 0)
+    await sender.flush(None)
+    await sender.close()
+    [record] = [one for one in caplog.records if one.levelname == "WARNING"]
+    assert record.getMessage().startswith("2 finished jobs were no longer in flight")
+    assert record.getMessage().endswith("(a, c)")
+
+
 async def test_what_cannot_be_flushed_in_time_is_dropped(client):
     client.ack_gate.clear()
     sender = sender_to(client)

@@ -21,6 +21,9 @@ from zizq.job import JobRecord
 
 Zones = Callable[[str | None], tzinfo]
 
+MAX_ENTRIES = 2000
+"""Entries that a group may have: they are changed together, in some 35 ms."""
+
 _schedule = lru_cache(maxsize=1024)(parse)
 
 
@@ -63,16 +66,22 @@ def check_zone(timezone: str | UnsetType | None, zone: Zones) -> None:
 
 
 def check_distinct(names: Iterable[str]) -> None:
-    """Hold the entries of one request to names of their own.
+    """Hold the entries of one request to names of their own, and to a number that is worked off in a moment.
 
     Raises:
-        BadRequest: When two have the same.
+        BadRequest: When two have the same, or there are too many.
     """
     seen: set[str] = set()
     for name in names:
         if name in seen:
             raise BadRequest(f'duplicate cron entry name: "{name}"')
         seen.add(name)
+    _check_room(len(seen))
+
+
+def _check_room(entries: int) -> None:
+    if entries > MAX_ENTRIES:
+        raise BadRequest(f"{entries} cron entries are too many for one group: at most {MAX_ENTRIES}, so make several")
 
 
 def check_entry(entry: NewEntry, zone: Zones) -> None:
@@ -128,7 +137,10 @@ def replace(before: CronGroup | None, name: str, new: NewGroup, now: int, zone: 
 def replace_entry(before: CronGroup | None, name: str, new: NewEntry, now: int, zone: Zones) -> CronGroup:
     """The group once one entry is set in it; a group that is not there begins with it."""
     group = before or _empty(name)
-    return _with_entry(group, _replace(group, group.entry(new.name), group, new, now, zone))
+    there = group.entry(new.name)
+    if there is None:
+        _check_room(len(group.entries) + 1)
+    return _with_entry(group, _replace(group, there, group, new, now, zone))
 
 
 def create_entry(before: CronGroup | None, name: str, new: NewEntry, now: int, zone: Zones) -> CronGroup:

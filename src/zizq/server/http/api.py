@@ -10,7 +10,17 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
 
 from zizq.clock import Clock
-from zizq.errors import NotAcceptable, Refusal, Unavailable, UnsupportedMedia
+from zizq.errors import (
+    Denied,
+    NotAcceptable,
+    NotPermitted,
+    Refusal,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+    UnsupportedMedia,
+)
+from zizq.server.auth import Auth
 from zizq.server.bindings import Bindings
 from zizq.server.broker import Broker
 from zizq.server.budgets import Budgets
@@ -20,10 +30,13 @@ from zizq.server.http.bindings import BindingHandlers
 from zizq.server.http.budgets import BudgetHandlers
 from zizq.server.http.crons import CronHandlers
 from zizq.server.http.departures import Departures
-from zizq.server.http.exchange import NO_CONTENT, Receive, Request, Response, Scope, Send, respond
+from zizq.server.http.exchange import NO_CONTENT, PIECE, Receive, Request, Response, Scope, Send, respond
+from zizq.server.http.gate import Gate, note_refusal
 from zizq.server.http.jobs import JobHandlers
 from zizq.server.http.listing import ListHandlers
+from zizq.server.http.load import Load
 from zizq.server.http.take import TakeHandler
+from zizq.server.payloads import Payloads
 from zizq.wire import codec, framing, openapi
 from zizq.wire import operations as op
 from zizq.wire.codec import Format
@@ -33,6 +46,7 @@ from zizq.wire.messages import ErrorBody, Health, Version
 log = logging.getLogger("zizq.api.primary")
 
 Handler = Callable[..., Awaitable[Response]]
+Target = tuple[op.Operation, Handler]
 
 
 class Api:
@@ -44,11 +58,15 @@ class Api:
         crontab: What handlers call to read and change crons.
         budgets: What handlers call to read and change budgets.
         bindings: What handlers call to change what jobs draw from budgets.
+        auth: Knows who may call.
         clock: Measures silence and latency.
         departures: Says when the client of a stream has gone.
         version: What GET /version answers.
         heartbeat_ms: Silence on a take stream after which a heartbeat is sent.
         max_body: The largest request body, in bytes.
+        load: Says when there is too much to do.
+        payloads: Reads payloads.
+        may_reset: Whether POST /reset is carried out.
     """
 
     def __init__(  # noqa: PLR0913 - the API is on this many parts
@@ -58,22 +76,30 @@ class Api:
         crontab: Crontab,
         budgets: Budgets,
         bindings: Bindings,
+        auth: Auth,
         clock: Clock,
         departures: Departures,
         version: str,
         *,
         heartbeat_ms: int,
         max_body: int,
+        load: Load,
+        payloads: Payloads,
+        may_reset: bool = True,
     ) -> None:
         self._broker = broker
         self._clock = clock
         self._version = version
         self._max_body = max_body
-        self._take = TakeHandler(broker, clock, departures, heartbeat_ms)
-        own = self._handlers(JobHandlers(broker, catalog), ListHandlers(catalog))
+        self._load = load
+        self._may_reset = may_reset
+        self._auth = auth
+        self._gate = Gate(auth, catalog, broker) if auth.is_on else None
+        self._take = TakeHandler(broker, clock, auth, departures, load, heartbeat_ms)
+        own = self._handlers(JobHandlers(broker, catalog, payloads), ListHandlers(catalog))
         self._routes = Routes(
             own
-            | CronHandlers(crontab, broker).routes
+            | CronHandlers(crontab, broker, payloads).routes
             | BudgetHandlers(budgets).routes
             | BindingHandlers(bindings, clock).routes
         )
@@ -93,6 +119,7 @@ class Api:
             op.DELETE_JOBS: lists.delete_jobs,
             op.RETRY_JOBS: lists.retry_jobs,
             op.SUCCEED_BULK: jobs.succeed_bulk,
+            op.RELEASE: jobs.release,
             op.GET_JOB: jobs.get,
             op.PATCH_JOB: jobs.patch,
             op.DELETE_JOB: jobs.delete,
@@ -108,7 +135,7 @@ class Api:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._serve(Request(scope, receive, self._max_body), send)
+            await self._serve(Request(scope, receive, self._max_body, self._load), send)
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close"})
@@ -117,24 +144,37 @@ class Api:
         scope = request.scope
         began = self._clock.mono_s() if log.isEnabledFor(logging.DEBUG) else None
         method = scope["method"]
-        if scope["path"] == op.TAKE.path and method in ("GET", "HEAD"):
-            response = await self._stream(request, send)
-        else:
-            response = await self._answer(request)
-        if response is not None:
-            await respond(send, response, with_body=method != "HEAD")
+        try:
+            if scope["path"] == op.TAKE.path and method in ("GET", "HEAD"):
+                response = await self._stream(request, send)
+            else:
+                response = await self._answer(request)
+            if response is not None:
+                await respond(send, response, with_body=method != "HEAD")
+        except OSError:
+            # The client has gone, and that is no failure of ours to be told of on standard error.
+            return
+        finally:
+            request.leave()
         if began is not None:
             _log_request(scope, 200 if response is None else response.status, self._clock.mono_s() - began)
 
     async def _stream(self, request: Request, send: Send) -> Response | None:
         """Serve a take stream; a response means that it was refused."""
         try:
+            if self._gate is not None:
+                await self._gate.admit(request, op.TAKE)
             await self._take.stream(request, send)
         except NotAcceptable as refusal:
             return _refused(refusal, Format.JSON, framing.STREAMS)
         except Refusal as refusal:
-            return _refused(refusal, Format.JSON)
+            return self._refuse(request, refusal, Format.JSON)
         return None
+
+    def _refuse(self, request: Request, refusal: Refusal, form: Format) -> Response:
+        if isinstance(refusal, Denied):
+            note_refusal(self._auth, refusal, request.scope, request.caller)
+        return _refused(refusal, form)
 
     async def _answer(self, request: Request) -> Response:
         request.form = Format.JSON
@@ -143,10 +183,17 @@ class Api:
             route = self._routes.find(request.scope["method"], _path(request.scope))
             if isinstance(route, Response):
                 return route if route.status == 405 else request.answer(404, ErrorBody("not found"))
-            handler, arguments = route
-            return await handler(request, *arguments)
+            operation, handler, arguments = route
+            if self._gate is not None:
+                await self._gate.admit(request, operation, arguments)
+            if operation.body is None and operation is not op.HEALTH:
+                request.enter()
+            response = await handler(request, *arguments)
+            if len(response.body) > PIECE and not response.rest:
+                request.hold(len(response.body))
+            return response
         except Refusal as refusal:
-            return _refused(refusal, request.form)
+            return self._refuse(request, refusal, request.form)
         except Exception:
             log.exception("request failed", extra={"fields": {"path": request.scope["path"]}})
             return request.answer(500, ErrorBody("internal server error"))
@@ -154,10 +201,7 @@ class Api:
     # ── small calls (protocol.md#9) ──
 
     async def _health(self, request: Request) -> Response:
-        trouble = self._broker.trouble()
-        if trouble is None:
-            return request.answer(200, Health("ok"))
-        return request.answer(200, Health("read-only", trouble))
+        return request.answer(200, Health("ok", self._broker.trouble()))
 
     async def _get_version(self, request: Request) -> Response:
         return request.answer(200, Version(self._version))
@@ -166,6 +210,8 @@ class Api:
         return Response(200, openapi.encoded(self._version, request.form), request.form.value.encode())
 
     async def _reset(self, request: Request) -> Response:
+        if not self._may_reset:
+            raise NotPermitted("POST /reset is disabled here: it takes a server with --reset enabled").because("reset")
         await self._broker.reset()
         return NO_CONTENT
 
@@ -178,35 +224,35 @@ class Routes:
     """
 
     def __init__(self, handlers: dict[op.Operation, Handler]) -> None:
-        self._fixed: dict[str, dict[str, Handler]] = {}
-        self._shaped: dict[tuple[str, ...], dict[str, Handler]] = {}
+        self._fixed: dict[str, dict[str, Target]] = {}
+        self._shaped: dict[tuple[str, ...], dict[str, Target]] = {}
         for operation, handler in handlers.items():
             segments = tuple("*" if part.startswith("{") else part for part in operation.path.split("/"))
             methods = (
                 self._shaped.setdefault(segments, {}) if "*" in segments else self._fixed.setdefault(operation.path, {})
             )
-            methods[operation.method] = handler
+            methods[operation.method] = (operation, handler)
             if operation.method == "GET":
-                methods["HEAD"] = handler
+                methods["HEAD"] = (operation, handler)
         # Where two shapes fit a path, the one that is fixed earlier wins.
         self._shaped = dict(sorted(self._shaped.items(), key=lambda item: [part == "*" for part in item[0]]))
         self._fixed.setdefault(op.TAKE.path, {})
 
-    def find(self, method: str, path: str) -> tuple[Handler, tuple[str, ...]] | Response:
-        """The handler and the values of the path's variables, or a 404 or 405."""
+    def find(self, method: str, path: str) -> tuple[op.Operation, Handler, tuple[str, ...]] | Response:
+        """The operation, its handler and the values of the path's variables, or a 404 or 405."""
         methods = self._fixed.get(path)
         arguments: tuple[str, ...] = ()
         if methods is None:
             methods, arguments = self._find_shaped(path)
         if methods is None:
             return Response(404)
-        handler = methods.get(method)
-        if handler is None:
+        target = methods.get(method)
+        if target is None:
             allowed = ", ".join(sorted(methods or ("GET", "HEAD")))
             return Response(405, headers=((b"allow", allowed.encode()),))
-        return handler, arguments
+        return *target, arguments
 
-    def _find_shaped(self, path: str) -> tuple[dict[str, Handler] | None, tuple[str, ...]]:
+    def _find_shaped(self, path: str) -> tuple[dict[str, Target] | None, tuple[str, ...]]:
         parts = path.split("/")
         for shape, methods in self._shaped.items():
             if len(shape) == len(parts) and all(s == p or (s == "*" and p) for s, p in zip(shape, parts, strict=True)):
@@ -226,8 +272,10 @@ def _refused(refusal: Refusal, form: Format, supported: list[str] | None = None)
         supported = codec.ORDINARY
     body = codec.encode(ErrorBody(str(refusal), supported), form)
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    if isinstance(refusal, Unavailable):
+    if isinstance(refusal, Unavailable | TooMany):
         headers = ((b"retry-after", b"1"),)
+    elif isinstance(refusal, Unauthenticated):
+        headers = ((b"www-authenticate", b"Bearer"),)
     return Response(status, body, form.value.encode(), headers)
 
 

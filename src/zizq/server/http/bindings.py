@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from zizq.budget import Budget
 from zizq.clock import Clock
 from zizq.engine.changes import Rebind
 from zizq.server.bindings import Bindings
 from zizq.server.http import bodies
 from zizq.server.http.exchange import Request, Response
+from zizq.server.http.gate import check_draws
 from zizq.server.http.query import change_filter
 from zizq.wire import operations as op
 from zizq.wire.codec import Body
@@ -98,15 +100,21 @@ class BindingHandlers:
         return await self._change_all(request, op.DELETE_BINDING_OF_JOBS, Rebind(drop=key))
 
     async def _change(self, request: Request, job_id: str, rebind: Rebind, asked: Sequence[DrawBody] = ()) -> Response:
-        create = bodies.creations(asked, self._clock.wall_ms())
+        create = self._creations(request, asked)
         return request.answer(200, await self._bindings.change(job_id, rebind, create))
 
     async def _change_all(
         self, request: Request, operation: op.Operation, rebind: Rebind, asked: Sequence[DrawBody] = ()
     ) -> Response:
         chosen = change_filter(request.query(operation))
-        create = bodies.creations(asked, self._clock.wall_ms())
+        create = self._creations(request, asked)
         return request.answer(200, Rebound(*await self._bindings.change_all(*chosen, rebind, create)))
+
+    def _creations(self, request: Request, asked: Sequence[DrawBody]) -> dict[str, Budget]:
+        """The budgets that draws bring along."""
+        if request.limits is not None:
+            check_draws(request.limits, asked)
+        return bodies.creations(asked, self._clock.wall_ms())
 
 
 def _named(key: str, body: BindingBody) -> list[DrawBody]:

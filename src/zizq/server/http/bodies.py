@@ -33,8 +33,15 @@ from zizq.wire.messages import (
 )
 
 
-def new_job(job_id: str, now: int, body: Enqueue, form: Format) -> JobRecord:
+def new_job(job_id: str, now: int, body: Enqueue, form: Format, stored: msgspec.Raw | None = None) -> JobRecord:
     """The job that an enqueue asks for.
+
+    Args:
+        job_id: Its identifier.
+        now: The wall clock, in milliseconds.
+        body: What is asked for.
+        form: The format of the payload in it.
+        stored: The payload in its stored form, where that was made already.
 
     Raises:
         BadRequest: When it breaks a rule of protocol.md#2.2.
@@ -48,7 +55,7 @@ def new_job(job_id: str, now: int, body: Enqueue, form: Format) -> JobRecord:
         now,
         type=body.type,
         queue=body.queue,
-        payload=codec.payload_to_store(body.payload, form),
+        payload=codec.payload_to_store(body.payload, form) if stored is None else stored,
         priority=body.priority,
         ready_at=_instant("ready_at", body.ready_at) if body.ready_at is not None else None,
         retry_limit=body.retry_limit,
@@ -58,17 +65,19 @@ def new_job(job_id: str, now: int, body: Enqueue, form: Format) -> JobRecord:
         unique_while=body.unique_while,
         batch=body.batch,
         budgets=draws(body.budgets) if body.budgets else None,
+        timeout_ms=_instant("timeout_ms", body.timeout_ms) if body.timeout_ms is not None else None,
     )
 
 
-def enqueued(job: JobRecord, stands: JobRecord) -> Enqueued:
+def enqueued(job: JobRecord, stands: JobRecord, *, hide: bool = False) -> Enqueued:
     """The answer to an enqueue of a job that has a key or draws on budgets.
 
     Args:
         job: The job that was asked for.
         stands: Itself, or the job that stands for it: one with its unique key, or one that it was folded into.
+        hide: Whether that one is not to be shown: the job that was asked for is shown in its place.
     """
-    fields = msgspec.structs.asdict(stands) | {"payload": None}
+    fields = msgspec.structs.asdict(job if hide else stands) | {"payload": None}
     other = stands.id != job.id
     return Enqueued(**fields, duplicate=other and job.batch is None, folded=other and job.batch is not None)
 
@@ -86,6 +95,7 @@ def enqueued_plain(job: JobRecord) -> Enqueued:
         retry_limit=job.retry_limit,
         backoff=job.backoff,
         retention=job.retention,
+        timeout_ms=job.timeout_ms,
         duplicate=False,
         folded=False,
     )
@@ -175,6 +185,7 @@ def patch(body: PatchBody) -> Patch:
         retention=_retention_patch(body.retention)
         if isinstance(body.retention, RetentionPatchBody)
         else body.retention,
+        timeout_ms=_instant("timeout_ms", body.timeout_ms),
     )
     check_patch(body.queue, body.priority)
     return change

@@ -18,6 +18,7 @@ from zizq.server.broker import Broker
 from zizq.server.crontab import Crontab
 from zizq.server.http import bodies
 from zizq.server.http.exchange import NO_CONTENT, Request, Response
+from zizq.server.payloads import Payloads
 from zizq.wire import codec
 from zizq.wire import operations as op
 from zizq.wire.codec import Body
@@ -39,8 +40,9 @@ _ENTRY_PATCH = Body(CronEntryPatchBody)
 class CronHandlers:
     """The calls on cron groups and their entries."""
 
-    def __init__(self, crontab: Crontab, broker: Broker) -> None:
+    def __init__(self, crontab: Crontab, broker: Broker, payloads: Payloads) -> None:
         self._crontab = crontab
+        self._payloads = payloads
         self._broker = broker
 
     @property
@@ -132,7 +134,7 @@ class CronHandlers:
     async def _entry(self, request: Request, body: CronEntryBody) -> NewEntry:
         """The entry that a body sets, held to all rules."""
         check_name("cron entry name", body.name)
-        job = self._job(request, body)
+        job = await self._job(request, body)
         entry = NewEntry(
             name=body.name,
             expression=body.expression,
@@ -145,11 +147,12 @@ class CronHandlers:
         await asyncio.sleep(0)
         return entry
 
-    def _job(self, request: Request, body: CronEntryBody) -> JobRecord:
+    async def _job(self, request: Request, body: CronEntryBody) -> JobRecord:
         """A job as an entry will enqueue them."""
         if body.job.ready_at is not None:
             raise BadRequest("ready_at is not supported for cron entries")
-        return bodies.new_job(self._broker.next_id(), self._broker.now(), body.job, request.body_form)
+        stored = await self._payloads.stored(body.job.payload, request.body_form)
+        return bodies.new_job(self._broker.next_id(), self._broker.now(), body.job, request.body_form, stored)
 
     def _creations(self, entries: Sequence[CronEntryBody]) -> dict[str, Budget]:
         """The budgets that jobs of entries bring along."""

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from zizq.errors import BadRequest, BodyTooLarge
+from zizq.server.access import Caller
+from zizq.server.http.load import Load
 from zizq.wire import codec
 from zizq.wire.codec import Body, Format, T
 from zizq.wire.operations import Operation
@@ -16,6 +18,11 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+
+PIECE = 32 * 2**10
+"""Bytes that are sent in one go. The HTTP server holds 32 such pieces for a client that does not read, whatever their
+size, and then lets us wait."""
 
 
 class Response(NamedTuple):
@@ -39,19 +46,29 @@ class Request:
         scope: The ASGI scope.
         receive: The ASGI receive callable.
         max_body: The largest body that is read, in bytes.
+        load: Counts it and its body; None where nothing is counted.
     """
 
-    __slots__ = ("_headers", "_max_body", "body_form", "form", "receive", "scope")
+    __slots__ = ("_entered", "_headers", "_held", "_load", "_max_body", "body_form", "caller", "form", "limits",
+                 "receive", "scope")  # fmt: skip
 
     form: Format
     """The format of the response; set by the router before a handler runs."""
     body_form: Format
     """The format of the body; set by `read`."""
+    caller: Caller | None
+    """Who calls, where the server asks for that; set before a handler runs."""
+    limits: Caller | None
+    """The same, where not all queues are theirs."""
 
-    def __init__(self, scope: Scope, receive: Receive, max_body: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, max_body: int, load: Load | None = None) -> None:
         self.scope = scope
         self.receive = receive
         self._max_body = max_body
+        self._load = load
+        self._entered = False
+        self._held = 0
+        self.caller = self.limits = None
         # Of a header that comes twice the first counts (protocol.md#1.1).
         self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
 
@@ -64,13 +81,17 @@ class Request:
     @property
     def peer(self) -> tuple[str, int]:
         """The address of the client."""
-        host, port = self.scope["client"] or ("", 0)
+        host, port = self.scope.get("client") or ("", 0)
         return (host, port)
 
     def header(self, name: bytes) -> str | None:
         """A header by its name in lower case; "" where it is not visible ASCII."""
         value = self._headers.get(name)
         return None if value is None else _visible(value)
+
+    def raw_header(self, name: bytes) -> bytes | None:
+        """The bytes of a header; unlike `header`, it keeps no copy of them."""
+        return self._headers.get(name)
 
     def query(self, operation: Operation) -> dict[str, str]:
         """The query parameters, of those that the operation knows.
@@ -98,10 +119,41 @@ class Request:
             UnsupportedMedia: When its format is not spoken.
             BodyTooLarge: When it is over the limit.
             BadRequest: When it is malformed.
+            Unavailable: When the server has too much to do.
+            TooMany: When this client has.
         """
         # The content type is judged before the body is read (protocol.md#1.1).
         self.body_form = codec.request_format(self.header(b"content-type"))
-        return body.read(await self._bytes(), self.body_form)
+        raw = await self._bytes()
+        self.enter()
+        return body.read(raw, self.body_form)
+
+    def enter(self) -> None:
+        """Wait for the answer from now on.
+
+        Raises:
+            Unavailable: When too many do.
+            TooMany: When too many of this client do.
+        """
+        if self._load is not None:
+            self._load.enter(self.peer[0])
+            self._entered = True
+
+    def hold(self, count: int) -> None:
+        """Take so many bytes of memory, until `leave`.
+
+        Raises:
+            Unavailable: When there is no room.
+            TooMany: When this client has more than its share.
+        """
+        if self._load is not None:
+            self._load.hold(self.peer[0], count)
+            self._held += count
+
+    def leave(self) -> None:
+        """Wait no more; its bodies are in memory no more."""
+        if self._load is not None:
+            self._load.leave(self.peer[0], 1 if self._entered else 0, self._held)
 
     async def _bytes(self) -> bytes:
         length = self._headers.get(b"content-length", b"0")
@@ -113,7 +165,12 @@ class Request:
             if len(chunk) > self._max_body:
                 raise self._too_large()
             return chunk
+        return await self._pieces(message)
+
+    async def _pieces(self, message: Message) -> bytes:
+        """A body that comes in pieces, from the first one on."""
         chunks, size = [], 0
+        began_s = 0.0 if self._load is None else self._load.now_s()
         while True:
             if message["type"] == "http.disconnect":
                 raise BadRequest("failed to read body: the connection ended inside it")
@@ -122,6 +179,9 @@ class Request:
             size += len(chunk)
             if size > self._max_body:
                 raise self._too_large()
+            self.hold(len(chunk))
+            if self._load is not None:
+                self._load.check_pace(began_s, size)
             if not message.get("more_body"):
                 return b"".join(chunks)
             message = await self.receive()
@@ -150,11 +210,13 @@ async def respond(send: Send, response: Response, *, with_body: bool = True) -> 
     if response.status != 204:
         headers.append((b"content-length", b"%d" % (len(response.body) + sum(map(len, response.rest)))))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    body = response.body if with_body else b""
-    for piece in response.rest if with_body else ():
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-        body = piece
-    await send({"type": "http.response.body", "body": body})
+    if with_body and (response.rest or len(response.body) > PIECE):
+        for whole in (response.body, *response.rest):
+            for at in range(0, len(whole), PIECE):
+                await send({"type": "http.response.body", "body": whole[at : at + PIECE], "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        await send({"type": "http.response.body", "body": response.body if with_body else b""})
 
 
 @lru_cache(maxsize=256)

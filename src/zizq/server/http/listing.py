@@ -10,6 +10,7 @@ from zizq.job import Status
 from zizq.server.catalog import Catalog
 from zizq.server.http import bodies
 from zizq.server.http.exchange import Request, Response
+from zizq.server.http.gate import check_move
 from zizq.server.http.query import Filter, change_filter, job_filter, number, page_request
 from zizq.wire import operations as op
 from zizq.wire import paging
@@ -30,6 +31,8 @@ class ListHandlers:
         query = request.query(op.LIST_JOBS)
         wanted, chosen = page_request(query, str), job_filter(query)
         jobs, more = await self._catalog.page(*chosen, wanted.after, wanted.order, wanted.limit)
+        # As they were read, and as they will be sent.
+        request.hold(2 * sum(len(job.payload or b"") for job in jobs))
         pages = wanted.pages(op.LIST_JOBS.path, [job.id for job in jobs], more, chosen.text())
         body = []
         for piece in paging.pieces(jobs, pages, request.form):
@@ -46,7 +49,10 @@ class ListHandlers:
     async def patch_jobs(self, request: Request) -> Response:
         """PATCH /jobs (protocol.md#2.9)."""
         chosen = change_filter(request.query(op.PATCH_JOBS))
-        patch = bodies.patch(await request.read(_PATCH))
+        body = await request.read(_PATCH)
+        if request.limits is not None:
+            check_move(request.limits, body)
+        patch = bodies.patch(body)
         return request.answer(200, Patched(await self._change(chosen, patch, "patch")))
 
     async def delete_jobs(self, request: Request) -> Response:
@@ -61,7 +67,10 @@ class ListHandlers:
 
     async def queues(self, request: Request) -> Response:
         """GET /queues (protocol.md#9)."""
-        return request.answer(200, Queues(await self._catalog.queues()))
+        queues = await self._catalog.queues()
+        if request.limits is not None:
+            queues = list(filter(request.limits.may_use, queues))
+        return request.answer(200, Queues(queues))
 
     async def list_errors(self, request: Request, job_id: str) -> Response:
         """GET /jobs/{id}/errors (protocol.md#2.10)."""

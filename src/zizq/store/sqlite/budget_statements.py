@@ -12,6 +12,7 @@ from zizq.budget import Budget, Draw
 from zizq.cron import CronJob
 from zizq.engine import budgets
 from zizq.engine.bucket import BucketState
+from zizq.engine.changes import Change, Delete, Rebind
 from zizq.errors import Refusal
 from zizq.job import JobRecord
 from zizq.store.sqlite import sql
@@ -41,9 +42,14 @@ class BudgetStatements:
         rows: list[Any] = self._db.execute("SELECT budget, state FROM budgets").fetchall()
         return [(_budget(budget), None if state is None else _state(state)) for budget, state in rows]
 
-    def save(self, calls: Sequence[SaveBudget]) -> list[bool | Refusal]:
-        """Put budgets in the place of those before; the outcome is False where another one is there."""
-        return [self._save(call) for call in calls]
+    def save(self, calls: Sequence[SaveBudget], under_way: Change | None) -> list[bool | Refusal]:
+        """Put budgets in the place of those before; the outcome is False where another one is there.
+
+        Args:
+            calls: What to save.
+            under_way: The change of many jobs that has happened and is not carried out to its end.
+        """
+        return [self._save(call, under_way) for call in calls]
 
     def note(self, calls: Sequence[Mapping[str, BucketState]]) -> list[None]:
         """Write down how many tokens there are."""
@@ -96,11 +102,11 @@ class BudgetStatements:
         rows = [(draw.key, job.id, draw.cost) for job in jobs for draw in job.budgets or ()]
         sql.insert(self._db, "draws", "budget, id, cost", rows)
 
-    def _save(self, call: SaveBudget) -> bool | Refusal:
+    def _save(self, call: SaveBudget, under_way: Change | None) -> bool | Refusal:
         stored = self._known([call.key]).get(call.key)
         if stored != call.before:
             return False
-        refusal = self._objection(call)
+        refusal = self._objection(call, under_way)
         if refusal is not None:
             return refusal
         if call.after is None:
@@ -110,14 +116,14 @@ class BudgetStatements:
             self._db.execute(text, (call.key, _encode(call.after)))
         return True
 
-    def _objection(self, call: SaveBudget) -> Refusal | None:
+    def _objection(self, call: SaveBudget, under_way: Change | None) -> Refusal | None:
         """Why a budget cannot become what it is to be; None when it can."""
         key, after = call.key, call.after
         if call.before is not None and after is not None and after.capacity >= call.before.capacity:
             # Whoever could pay still can; to see that would take a look at every draw.
             return None
         capacity = 0 if after is None else after.capacity
-        drawing, highest = self._drawing(key, capacity)
+        drawing, highest = self._drawing(key, capacity, under_way)
         if drawing:
             return (
                 budgets.in_use_by_jobs(key, drawing)
@@ -146,12 +152,18 @@ class BudgetStatements:
         found: int = self._db.execute("SELECT count(*) FROM budgets").get
         return found
 
-    def _drawing(self, key: str, above: int) -> tuple[int, int]:
+    def _drawing(self, key: str, above: int, under_way: Change | None) -> tuple[int, int]:
         """How many unfinished jobs draw more than so much, and the highest cost."""
-        text = """SELECT count(*), coalesce(max(cost), 0) FROM draws
-                  WHERE budget = ? AND finished = 0 AND cost > ?"""
+        draws = under_way.draws if isinstance(under_way, Rebind) else ()
+        coming = [draw.cost for draw in draws if draw.key == key and draw.cost > above]
+        text = "SELECT count(*), coalesce(max(cost), 0) FROM draws WHERE budget = ? AND finished = 0 AND cost > ?"
+        if coming or isinstance(under_way, Delete):
+            text += " AND NOT EXISTS (SELECT 1 FROM pending WHERE pending.id = draws.id)"
         found: Any = self._db.execute(text, (key, above)).fetchone()
-        return found[0], found[1]
+        if not coming:
+            return found[0], found[1]
+        pending: int = self._db.execute("SELECT count(*) FROM pending").get
+        return found[0] + pending, max(found[1], *coming)
 
     def _crons_drawing(self, key: str, above: int) -> tuple[int, int, str]:
         """How many cron entries have jobs that draw more than so much, the highest cost, and one of the entries."""

@@ -35,10 +35,10 @@ Kind = tuple[str, str, int]
 
 _COLUMNS = {
     "queue": ("queue",), "priority": ("priority",), "ready_at": ("status", "ready_at"), "retry_limit": ("options",),
-    "backoff": ("options",), "retention": ("options",),
+    "backoff": ("options",), "retention": ("options",), "timeout_ms": ("options",),
 }  # fmt: skip
 _REBOUND = ("budgets", "options")
-_RETRIED = ("status", "ready_at", "attempts", "purge_at")
+_RETRIED = ("status", "ready_at", "attempts", "purge_at", "deaths")
 _encode = msgspec.msgpack.Encoder().encode
 _decoder: msgspec.msgpack.Decoder[Change] = msgspec.msgpack.Decoder(Change)
 
@@ -85,20 +85,36 @@ class Armed(NamedTuple):
     pending: Counter[Kind]
 
 
+class Known(NamedTuple):
+    """What the writer knows of changes of many: whether jobs may be pending, and what is armed."""
+
+    in_bulk: bool
+    armed: Change | None
+
+
 class ChangeStatements:
     """The steps of changes, on the writer's connection."""
 
     def __init__(self, db: apsw.Connection, budgets: BudgetStatements) -> None:
         self._db = db
         self._budgets = budgets
-        self.in_bulk = False
+        self.known = Known(False, None)
+        """Changes inside transactions, and so has to be restored where one fails."""
+
+    @property
+    def in_bulk(self) -> bool:
         """Whether jobs may be pending."""
-        self._armed: Change | None = None
+        return self.known.in_bulk
 
     @property
     def unless_pending(self) -> str:
         """A condition that holds back pending jobs; nothing where there are none, since it costs time."""
         return unless_pending(self.in_bulk)
+
+    @property
+    def unless_leaving(self) -> str:
+        """A condition that leaves out jobs that are deleted, and still stored."""
+        return unless_pending(isinstance(self.known.armed, Delete))
 
     def resume(self) -> Armed | None:
         """At the start: what was armed when the server died. What was only collected is forgotten."""
@@ -106,11 +122,11 @@ class ChangeStatements:
         if row is None:
             self._db.execute("DELETE FROM pending")
             return None
-        self.in_bulk = True
-        self._armed = decode_change(row[0])
+        change = decode_change(row[0])
+        self.known = Known(True, change)
         kinds = "SELECT queue, type, status, count(*) FROM pending JOIN jobs USING (id) GROUP BY 1, 2, 3"
         pending = Counter({(queue, kind, status): n for queue, kind, status, n in self._db.execute(kinds)})
-        return Armed(self._armed, row[1], pending)
+        return Armed(change, row[1], pending)
 
     def change(self, calls: Sequence[ChangeCall]) -> list[list[Moved] | Refusal]:
         """Change some jobs at once; the outcome is those that were selected and that the change suits."""
@@ -126,7 +142,7 @@ class ChangeStatements:
 
     def collect(self, calls: Sequence[ChangeCall]) -> list[list[JobRecord]]:
         """Note jobs for a change of many; the outcome is those that were selected and that the change suits."""
-        self.in_bulk = True
+        self.known = Known(True, None)
         outcomes = []
         for call in calls:
             chosen = self._select(call)
@@ -142,7 +158,7 @@ class ChangeStatements:
             if outcomes[-1] is not None:
                 continue
             self._db.execute("INSERT INTO bulk VALUES (?, ?)", (_encode(change), now))
-            self._armed = change
+            self.known = Known(True, change)
         return outcomes
 
     def _refusal(self, change: Change) -> Refusal | None:
@@ -188,7 +204,7 @@ class ChangeStatements:
 
     def forget(self) -> None:
         """Nothing is pending any more."""
-        self.in_bulk, self._armed = False, None
+        self.known = Known(False, None)
 
     def overtake(self, settled: Sequence[Settled]) -> Sequence[Settled]:
         """Jobs in flight end while many are being changed; returns what there is to do about them.
@@ -197,12 +213,13 @@ class ChangeStatements:
         patched end as patched ones, whether or not their records in memory knew of it yet. What is only collected
         comes after.
         """
-        if self._armed is None:
+        armed = self.known.armed
+        if armed is None:
             return settled
         pending = self._pending([one.job.id for one in settled])
-        if isinstance(self._armed, Patch):
+        if isinstance(armed, Patch):
             sql.delete(self._db, "pending", "id", pending)
-            return [_patched(one, self._armed) if one.job.id in pending else one for one in settled]
+            return [_patched(one, armed) if one.job.id in pending else one for one in settled]
         return [one for one in settled if one.job.id not in pending]
 
     def _pending(self, ids: Sequence[str]) -> list[str]:

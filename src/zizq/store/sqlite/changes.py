@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from functools import partial
 from typing import Any, Protocol
 
-from zizq.engine.changes import Change, Delete
+from zizq.engine.changes import Change, Delete, Rebind
 from zizq.engine.decide import Settled, on_release
 from zizq.engine.selection import Selection
 from zizq.engine.window import ReadySet
@@ -23,6 +23,7 @@ from zizq.job import JobRecord, Status
 from zizq.store.base import Changed
 from zizq.store.sqlite.change_statements import ApplyCall, Armed, ChangeCall, Kind, Moved
 from zizq.store.sqlite.flight import Flight
+from zizq.store.sqlite.mending import Lost
 from zizq.store.sqlite.rows import STATUS
 from zizq.store.sqlite.statements import Step
 
@@ -125,6 +126,8 @@ class Changes:
         self._one_at_a_time = asyncio.Lock()
         self._turns: set[asyncio.Task[Changed]] = set()
         self._finishing: asyncio.Task[None] | None = None
+        # Done as soon as the disk holds up what is being finished.
+        self._held_up: asyncio.Future[Unavailable] = asyncio.get_running_loop().create_future()
         self._pending: Counter[Kind] = Counter()
         self.held: set[str] = set()
         """Jobs of a change of many that were in flight when they were noted."""
@@ -149,9 +152,27 @@ class Changes:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def whole(self) -> None:
-        """Wait until no patch or retry is half carried out: only then can lists be read."""
-        while self.armed is not None and not isinstance(self.armed.change, Delete) and self._finishing is not None:
-            await asyncio.wait([self._finishing])
+        """Wait until no patch or retry is half carried out: only then can lists be read.
+
+        Raises:
+            Unavailable: When the disk holds it up.
+        """
+        while self.is_half_done and self._finishing is not None:
+            await self._finished()
+
+    @property
+    def is_half_done(self) -> bool:
+        """Whether a patch or a retry has happened and is not yet to be seen in all of its rows."""
+        return self.armed is not None and not isinstance(self.armed.change, Delete)
+
+    async def _finished(self) -> None:
+        """Wait until what was armed is carried out, and what was given up is forgotten."""
+        if self._finishing is None:
+            return
+        either: list[asyncio.Future[Any]] = [self._finishing, self._held_up]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not self._finishing.done():
+            raise Unavailable(f"a change of many jobs is half carried out: {self._held_up.result()}")
 
     @property
     def leaving(self) -> Counter[Kind] | None:
@@ -178,7 +199,8 @@ class Changes:
 
     async def change(self, selection: Selection, change: Change, now: int) -> Changed:
         """Change the jobs of a selection (`Store.change`)."""
-        if selection.is_empty:
+        if selection.is_empty and not isinstance(change, Rebind):
+            # What jobs are to draw must be there even where there is no job.
             return Changed(0)
         ids = selection.ids if selection.ids is not None and len(selection.ids) <= FEW else None
         if ids is not None and selection == Selection(ids=ids) and isinstance(change, Delete) and not self.in_bulk:
@@ -192,10 +214,28 @@ class Changes:
         return await asyncio.shield(turn)
 
     async def _in_turn(self, selection: Selection, change: Change, now: int) -> Changed:
+        changed, finishing = await self._begin(selection, change, now)
+        if finishing is not None:
+            await self._carried_out(finishing)
+        return changed
+
+    async def _carried_out(self, finishing: asyncio.Task[None]) -> None:
+        """Wait for a change that has happened; the disk may hold it up, and it is no less certain for that."""
+        while not finishing.done():
+            either: list[asyncio.Future[Any]] = [finishing, self._held_up]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if self._held_up.done() and not finishing.done():
+                error = self._held_up.result()
+                if isinstance(error.__cause__, Lost):
+                    raise error
+                await asyncio.wait([finishing], timeout=RETRY_S)
+
+    async def _begin(self, selection: Selection, change: Change, now: int) -> tuple[Changed, asyncio.Task[None] | None]:
+        """Carry out a change, or make it certain; what is to be waited for before it is answered."""
         async with self._one_at_a_time:
-            if self.armed is None and self._finishing is not None:
-                # One that was given up is still being forgotten.
-                await asyncio.wait([self._finishing])
+            if self.armed is None:
+                # One that was given up may still have to be forgotten.
+                await self._finished()
             # After a crash one may be half carried out, and its turn is not over.
             await self.whole()
             parts = self._parts(selection, now)
@@ -205,7 +245,7 @@ class Changes:
                     return await self._change_many(_chained(ids, more, parts), selection, change, now)
                 ids = more
             call = self._call(ids, selection, change, now)
-            return _summary(selection, await self._freeze(Step.CHANGE, call, self._moved))
+            return _summary(selection, await self._freeze(Step.CHANGE, call, self._moved)), None
 
     async def _parts(self, selection: Selection, now: int) -> AsyncIterator[Sequence[str]]:
         """The identifiers of a selection, `FEW` at a time."""
@@ -262,9 +302,8 @@ class Changes:
 
     async def _change_many(
         self, parts: AsyncIterator[Sequence[str]], selection: Selection, change: Change, now: int
-    ) -> Changed:
-        if self._finishing is not None:
-            await asyncio.wait([self._finishing])
+    ) -> tuple[Changed, asyncio.Task[None] | None]:
+        await self._finished()
         self.in_bulk = True
         self._pending = Counter()
         try:
@@ -277,9 +316,7 @@ class Changes:
             raise
         count = armed.pending.total()
         self._finishing = asyncio.create_task(self._finish(armed))
-        if not isinstance(change, Delete):
-            await asyncio.wait([self._finishing])
-        return Changed(count)
+        return Changed(count), None if isinstance(change, Delete) else self._finishing
 
     def _collected(self, jobs: Sequence[JobRecord]) -> None:
         """Jobs were noted."""
@@ -331,9 +368,16 @@ class Changes:
     async def _persist(self, step: Step, argument: Any, then: Callable[[Any], None]) -> Any:
         while True:
             try:
-                return await self._write(step, argument, then=then)
-            except Unavailable:
+                outcome = await self._write(step, argument, then=then)
+            except Unavailable as error:
+                if self._held_up.done():
+                    self._held_up = asyncio.get_running_loop().create_future()
+                self._held_up.set_result(error)
                 await asyncio.sleep(RETRY_S)
+            else:
+                if self._held_up.done():
+                    self._held_up = asyncio.get_running_loop().create_future()
+                return outcome
 
 
 def _summary(selection: Selection, moved: Sequence[Moved]) -> Changed:

@@ -5,23 +5,32 @@ since the last time, and every caller waits. Here a thread of its own does the b
 what the writer has added meanwhile is little, and only that is left for a commit to do. After that the log is empty
 and begins anew. Were the last part left to the thread as well, a busy writer would always be a little ahead of it, and
 the log would grow for ever.
+
+When a sync has failed, nobody knows what is on disk, and the log is *in doubt*: nothing is written behind it and
+nothing is copied of it, until the writer has mended it (`mending`, docs/decisions/disk-faults.md).
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
 
-from zizq.store.sqlite.schema import connect
+from zizq.store.sqlite.mending import Lost, mend
+from zizq.store.sqlite.schema import closed_on_error, connect
 
 log = logging.getLogger("zizq.store")
 
 PAGES = 4000
 """Pages of the log that start a checkpoint: 32 MB, about a second of a busy server, and all a restart has to read."""
+CUT_WAIT_MS = 20
+CUT_ATTEMPTS = 20
 _CACHE_BYTES = 64 * 1024
+_SYNC_FAILED = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
 
 
 class Checkpoints:
@@ -40,21 +49,76 @@ class Checkpoints:
         self._copied = False
         self._next_at = PAGES
         self._stopping = False
+        # Held by whoever reads or writes the log as a whole.
+        self._log = threading.Lock()
+        self.commits = 0
+        """How many commits wrote something."""
+        self.in_doubt = False
+        """Whether a sync has failed and the log was not mended since."""
+        self.lost: str | None = None
+        """Why the log can be mended no more; None where it can."""
+        self.on_doubt: Callable[[], None] = lambda: None
+        """Hears, in the thread here, that the log is in doubt."""
         writer.set_wal_hook(self._on_commit)
         self._thread = threading.Thread(target=self._run, name="zizq-checkpoint", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; what is still in the log is copied when the last connection closes."""
+        """End the thread; what is still in the log is copied when the writer's connection is closed."""
         self._stopping = True
         self._wanted.release()
         self._thread.join()
 
+    # ── doubt ──
+
+    def note(self, error: Exception) -> None:
+        """An error came of a write or of a copy."""
+        if isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) in _SYNC_FAILED:
+            self.in_doubt = True
+
+    def make_sure(self) -> None:
+        """On the writer's thread, before it does anything: mend the log where it is in doubt.
+
+        Raises:
+            apsw.Error: When the disk does not let it be mended now.
+            Lost: When what was committed is gone.
+        """
+        if not self.in_doubt:
+            return
+        if self.lost is not None:
+            raise Lost(self.lost)
+        with self._log:
+            frames, copied = self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+            try:
+                mend(self._path, frames, copied)
+            except Lost as error:
+                self.lost = f"{error}: restart the server, and it goes on from what the disk has kept"
+                log.critical("log lost", extra={"fields": {"error": self.lost}})
+                raise Lost(self.lost) from error
+            self.in_doubt = False
+        # Pages that were read meanwhile may have been old.
+        self._writer.release_memory()
+        log.warning("log mended after a sync that failed", extra={"fields": {"pages": frames}})
+
+    def close(self) -> None:
+        """On the writer's thread, when all other connections are closed: copy the rest of the log, and close."""
+        with suppress(apsw.Error, Lost):
+            self.make_sure()
+        if not self.in_doubt:
+            self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        try:
+            self._writer.close()
+        except apsw.Error as error:
+            _complain(error)
+
+    # ── copying ──
+
     def _on_commit(self, db: apsw.Connection, name: str, pages: int) -> int:
         """Called in the writer's thread, with the pages in the log after a commit."""
+        self.commits += 1
         if self._copied:
             self._copied = False
-            in_log, copied = self._checkpoint(self._writer)
+            in_log, copied = self._copy(self._writer) or (pages, -1)
             # A reader that is still on old pages keeps the log from beginning anew: try again when it has grown.
             self._next_at = PAGES if in_log == copied else in_log + PAGES // 2
         elif pages >= self._next_at and not self._copying:
@@ -63,19 +127,70 @@ class Checkpoints:
         return apsw.SQLITE_OK
 
     def _run(self) -> None:
-        db = connect(self._path, _CACHE_BYTES)
-        db.execute("PRAGMA synchronous = NORMAL")
+        db: apsw.Connection | None = None
         while self._wanted.acquire() and not self._stopping:
-            self._checkpoint(db)
-            self._copied, self._copying = True, False
-        db.close()
+            db = db or self._connect()
+            if db is not None and self._copy(db) is not None:
+                self._copied = True
+            else:
+                self._next_at += PAGES // 2
+            self._copying = False
+        if db is not None:
+            db.close()
+
+    def _connect(self) -> apsw.Connection | None:
+        try:
+            db = connect(self._path, _CACHE_BYTES)
+            with closed_on_error(db):
+                db.execute("PRAGMA synchronous = NORMAL")
+        except apsw.Error as error:
+            _complain(error)
+            return None
+        return db
+
+    def _copy(self, db: apsw.Connection, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> tuple[int, int] | None:
+        """Copy the log, in a mode of SQLite's; returns the pages in it and those copied, or None when that failed."""
+        with self._log:
+            if self.in_doubt:
+                return None
+            try:
+                return self._checkpoint(db, mode)
+            except apsw.BusyError:
+                raise
+            except apsw.Error as error:
+                # The log keeps what was not copied. A disk that is full shows at the next commit.
+                _complain(error)
+                self.note(error)
+        if self.in_doubt and db is not self._writer:
+            self.on_doubt()
+        return None
+
+    def cut(self) -> None:
+        """On a thread: copy all of the log and cut its file to nothing, unless nobody leaves a moment for it."""
+        db = self._connect()
+        if db is None:
+            return
+        # While it waits for readers to leave, the writer waits for it.
+        db.set_busy_timeout(CUT_WAIT_MS)
+        try:
+            for left in reversed(range(CUT_ATTEMPTS)):
+                # First the bulk of it, which holds up nobody, until nothing came meanwhile: to shorten a database by
+                # hundreds of megabytes takes long, and should not be left to the step that the writer waits for.
+                if (done := self._copy(db)) is None:
+                    return
+                if done[0] != done[1] and left:
+                    continue
+                with suppress(apsw.BusyError):
+                    if self._copy(db, apsw.SQLITE_CHECKPOINT_TRUNCATE) is not None:
+                        self._next_at = PAGES
+                    return
+        finally:
+            db.close()
 
     @staticmethod
-    def _checkpoint(db: apsw.Connection) -> tuple[int, int]:
-        """Copy what can be copied without waiting for anyone; returns the pages in the log and those copied."""
-        try:
-            return db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except apsw.Error as error:
-            # The log keeps what was not copied. A disk that is full shows at the next commit.
-            log.warning("checkpoint failed", extra={"fields": {"error": f"{type(error).__name__}: {error}"}})
-            return 0, -1
+    def _checkpoint(db: apsw.Connection, mode: int) -> tuple[int, int]:
+        return db.wal_checkpoint(mode=mode)
+
+
+def _complain(error: apsw.Error) -> None:
+    log.warning("checkpoint failed", extra={"fields": {"error": f"{type(error).__name__}: {error}"}})

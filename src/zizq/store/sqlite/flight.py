@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NamedTuple
 
-from zizq.engine.decide import Settled
+from zizq.engine.deadlines import Deadlines
+from zizq.engine.decide import Settled, overdue_at
 from zizq.job import JobRecord
 
 IN_TRANSIT = -1
@@ -17,16 +19,29 @@ class Holding:
     """One job in flight.
 
     `settling` is set from the moment that its end is put to the writer until that is answered: such a job can be
-    neither settled nor released a second time.
+    neither settled nor released a second time. `stream_ms` is the time that its owner grants jobs that set none.
     """
 
-    __slots__ = ("job", "keyed", "owner", "settling")
+    __slots__ = ("job", "keyed", "owner", "settling", "stream_ms")
 
-    def __init__(self, job: JobRecord, owner: int) -> None:
+    def __init__(self, job: JobRecord, owner: int, stream_ms: int | None) -> None:
         self.keyed = job.unique_key is not None or job.batch is not None
         self.job = job
         self.owner = owner
         self.settling = False
+        self.stream_ms = stream_ms
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it may be held for so long only."""
+        return self.stream_ms is not None or self.job.timeout_ms is not None
+
+
+class Overdue(NamedTuple):
+    """A job that was held for longer than it may be, and the time that its owner grants jobs that set none."""
+
+    job: JobRecord
+    stream_ms: int | None
 
 
 class Flight:
@@ -34,7 +49,9 @@ class Flight:
 
     def __init__(self) -> None:
         self._holdings: dict[str, Holding] = {}
-        self._owned: dict[int, set[str]] = {}
+        # Of each owner the jobs it holds, in the order in which it got them.
+        self._owned: dict[int, dict[str, None]] = {}
+        self._deadlines = Deadlines()
         self._keyed: dict[tuple[str, str], set[str]] = {}
         self.on_left: Callable[[list[JobRecord]], None] = lambda jobs: None
         """Hears of jobs that draw on budgets when they leave, for whatever reason."""
@@ -57,22 +74,34 @@ class Flight:
 
     def replace(self, job: JobRecord) -> None:
         """Change a job that is in flight."""
-        self._holdings[job.id].job = job
+        holding = self._holdings[job.id]
+        holding.job = job
+        self._time(holding)
 
-    def add(self, jobs: Iterable[JobRecord], owner: int) -> None:
-        """Note that an owner holds jobs."""
+    def add(self, jobs: Iterable[JobRecord], owner: int, stream_ms: int | None = None) -> None:
+        """Note that an owner holds jobs.
+
+        Args:
+            jobs: The jobs, without their payloads.
+            owner: Who holds them, or `IN_TRANSIT`.
+            stream_ms: How long it may, where a job does not say so itself; None for as long as it likes.
+        """
         for job in jobs:
-            holding = self._holdings[job.id] = Holding(job, owner)
+            holding = self._holdings[job.id] = Holding(job, owner, stream_ms)
             if holding.keyed:
                 self._keyed.setdefault(_key(job), set()).add(job.id)
             if owner >= 0:
-                self._owned.setdefault(owner, set()).add(job.id)
+                self._owned.setdefault(owner, {})[job.id] = None
+            if stream_ms is not None or job.timeout_ms is not None:
+                self._time(holding)
 
     def hand(self, ids: Iterable[str], owner: int) -> None:
         """Give jobs that were in transit to their owner."""
         for job_id in ids:
-            self._holdings[job_id].owner = owner
-            self._owned.setdefault(owner, set()).add(job_id)
+            holding = self._holdings[job_id]
+            holding.owner = owner
+            self._owned.setdefault(owner, {})[job_id] = None
+            self._time(holding)
 
     def recall(self, ids: Iterable[str]) -> list[str]:
         """Forget jobs that were in transit and cannot be handed out; returns those that nobody is settling."""
@@ -90,13 +119,18 @@ class Flight:
                 recalled.append(job_id)
         return recalled
 
-    def claim(self, ids: Sequence[str]) -> list[JobRecord | None]:
-        """Mark jobs as settling; None for each that is not in flight or is settling already."""
-        return [self._claim(job_id) for job_id in ids]
+    def claim(self, ids: Sequence[str], owners: Collection[int] | None = None) -> list[JobRecord | None]:
+        """Mark jobs as settling; None for each that is not in flight or is settling already.
 
-    def _claim(self, job_id: str) -> JobRecord | None:
+        Args:
+            ids: Which jobs.
+            owners: Only jobs that these hold; None for whoever holds them.
+        """
+        return [self._claim(job_id, owners) for job_id in ids]
+
+    def _claim(self, job_id: str, owners: Collection[int] | None) -> JobRecord | None:
         holding = self._holdings.get(job_id)
-        if holding is None or holding.settling:
+        if holding is None or holding.settling or (owners is not None and holding.owner not in owners):
             return None
         holding.settling = True
         return holding.job
@@ -107,23 +141,54 @@ class Flight:
         for job_id in ids:
             holding = self._holdings[job_id]
             holding.settling = False
+            self._time(holding)
             if holding.owner != IN_TRANSIT and job_id not in self._owned.get(holding.owner, ()):
                 orphans.append(holding.job)
         return orphans
 
     def claim_owned(self, owner: int) -> list[JobRecord]:
-        """Forget an owner; marks as settling, and returns, the jobs it holds that are not settling yet."""
-        claimed = self.claim(sorted(self._owned.pop(owner, ())))
+        """Forget an owner; marks as settling, and returns, the jobs it holds that are not settling yet.
+
+        They come in the order in which it got them.
+        """
+        claimed = self.claim(list(self._owned.pop(owner, ())))
         return [job for job in claimed if job is not None]
+
+    # ── time limits ──
+
+    @property
+    def next_overdue(self) -> int | None:
+        """When the next job will have been held for too long; None where none will."""
+        return self._deadlines.next()
+
+    def claim_overdue(self, now: int, limit: int) -> list[Overdue]:
+        """Mark jobs as settling, `limit` at most, that were held for too long and are not settling yet."""
+        due = [self._holdings[job_id] for job_id in self._deadlines.pop(now, limit)]
+        overdue = [Overdue(holding.job, holding.stream_ms) for holding in due if not holding.settling]
+        self.claim([one.job.id for one in overdue])
+        return overdue
+
+    def _time(self, holding: Holding) -> None:
+        """See that a job is found when it has been held for too long, but for one that is not handed out yet."""
+        at = overdue_at(holding.job, holding.stream_ms) if holding.is_timed and holding.owner >= 0 else None
+        if at is None:
+            self._deadlines.drop(holding.job.id)
+        else:
+            self._deadlines.set(holding.job.id, at)
+
+    # ── the end ──
 
     def land(self, ids: Iterable[str]) -> dict[int, int]:
         """Forget jobs that are settled, released or deleted; returns how many each owner is rid of."""
         freed: dict[int, int] = {}
         drew = []
+        some_are_timed = len(self._deadlines) > 0
         for job_id in ids:
             holding = self._holdings.pop(job_id, None)
             if holding is None:
                 continue
+            if some_are_timed:
+                self._deadlines.drop(job_id)
             if holding.keyed:
                 self._unbind(holding.job)
             if holding.job.budgets is not None:
@@ -133,7 +198,7 @@ class Flight:
             freed[holding.owner] = freed.get(holding.owner, 0) + 1
             owned = self._owned.get(holding.owner)
             if owned is not None:
-                owned.discard(job_id)
+                owned.pop(job_id, None)
         if drew:
             self.on_left(drew)
         return freed

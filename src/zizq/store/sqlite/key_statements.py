@@ -18,6 +18,7 @@ from zizq.errors import Outdated, Refusal
 from zizq.job import JobRecord, Status
 from zizq.store.sqlite import rows, sql
 from zizq.store.sqlite.budget_statements import BudgetStatements
+from zizq.store.sqlite.change_statements import ChangeStatements
 from zizq.store.sqlite.cron_statements import CronStatements, Firing
 
 
@@ -62,8 +63,11 @@ class Admitted(NamedTuple):
 class KeyStatements:
     """The steps of jobs with keys, on the writer's connection."""
 
-    def __init__(self, db: apsw.Connection, budgets: BudgetStatements, crons: CronStatements) -> None:
+    def __init__(
+        self, db: apsw.Connection, changes: ChangeStatements, budgets: BudgetStatements, crons: CronStatements
+    ) -> None:
         self._db = db
+        self._changes = changes
         self._budgets = budgets
         self._crons = crons
 
@@ -124,7 +128,7 @@ class KeyStatements:
 
     def _is_pending(self, call: AdmitCall) -> bool:
         """Whether the jobs that are thought to wait under batch keys still do."""
-        found = pending(self._db, call.pending, call.flying)
+        found = pending(self._db, call.pending, call.flying, self._changes.unless_leaving)
         return all((found[key].id if key in found else None) == job_id for key, job_id in call.pending.items())
 
     def _holders(self, call: AdmitCall) -> dict[str, list[JobRecord]]:
@@ -135,6 +139,7 @@ class KeyStatements:
             # A finished job holds its key only by the widest scope; there may be many others.
             text = f"""SELECT {rows.BARE} FROM jobs INDEXED BY keyed
                        WHERE key IN ({sql.marks(len(some))}) AND (status < 2 OR key >= 'e' AND key < 'f')
+                       {self._changes.unless_leaving}
                        ORDER BY id DESC"""  # noqa: S608 - marks
             for job in map(rows.to_job, self._db.execute(text, some).fetchall()):
                 if job.unique_key is not None and not is_expired(job, call.now):
@@ -146,12 +151,14 @@ class KeyStatements:
             self._db.execute(f"UPDATE jobs SET key = NULL WHERE id IN ({sql.marks(len(some))})", some)  # noqa: S608
 
 
-def pending(db: apsw.Connection, keys: Collection[str], flying: Collection[str]) -> dict[str, JobRecord]:
-    """The jobs that wait under batch keys and can be folded into, with payloads."""
+def pending(
+    db: apsw.Connection, keys: Collection[str], flying: Collection[str], condition: str
+) -> dict[str, JobRecord]:
+    """The jobs that wait under batch keys, meet a condition, and can be folded into, with payloads."""
     found: dict[str, JobRecord] = {}
     for some in sql.chunks([rows.batch_name(key) for key in keys]):
         text = f"""SELECT {rows.WHOLE} FROM jobs INDEXED BY keyed
-                   WHERE key IN ({sql.marks(len(some))}) AND status = 1"""  # noqa: S608 - marks
+                   WHERE key IN ({sql.marks(len(some))}) AND status = 1 {condition}"""  # noqa: S608 - marks
         for job in map(rows.to_job, db.execute(text, some)):
             if job.batch is not None and job.id not in flying:
                 found[job.batch.key] = job

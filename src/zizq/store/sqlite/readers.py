@@ -12,7 +12,8 @@ from typing import TypeVar
 import apsw
 
 from zizq.errors import Unavailable
-from zizq.store.sqlite.schema import connect
+from zizq.store.sqlite.checkpoints import Checkpoints
+from zizq.store.sqlite.schema import closed_on_error, connect
 
 T = TypeVar("T")
 
@@ -24,12 +25,15 @@ class Readers:
         path: The database file, which must exist.
         cache_bytes: Memory for pages, for each thread.
         threads: How many questions are answered at once.
+        checkpoints: Knows whether what is read can be believed.
     """
 
-    def __init__(self, path: Path, cache_bytes: int, threads: int) -> None:
+    def __init__(self, path: Path, cache_bytes: int, threads: int, checkpoints: Checkpoints) -> None:
         self._path = path
+        self._checkpoints = checkpoints
         self._cache_bytes = cache_bytes
         self._idle: list[apsw.Connection] = []
+        self._stopped = False
         self._room = asyncio.Semaphore(threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="zizq-reader")
 
@@ -54,9 +58,7 @@ class Readers:
             try:
                 yield db
             finally:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                self._idle.append(db)
+                self._give_back(db)
 
     async def ask(self, question: Callable[..., T], *arguments: apsw.Connection) -> T:
         """Ask a question in one of the threads, of a connection that is leased.
@@ -64,20 +66,39 @@ class Readers:
         Raises:
             Unavailable: When the database cannot be read.
         """
+        if self._checkpoints.lost is not None:
+            raise Unavailable(f"the store cannot be read any more ({self._checkpoints.lost})")
         try:
             return await whatever_happens(asyncio.get_running_loop().run_in_executor(self._pool, question, *arguments))
         except apsw.Error as error:
             raise Unavailable(f"the store cannot read just now ({type(error).__name__}: {error})") from error
 
+    def _give_back(self, db: apsw.Connection) -> None:
+        try:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+        except apsw.Error:
+            # Closing ends it in any case.
+            db.close()
+        else:
+            self._idle.append(db)
+            if self._stopped:
+                self._close_idle()
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
     async def stop(self) -> None:
         """Wait for the questions that were asked, then close the connections."""
         await asyncio.to_thread(self._pool.shutdown)
-        for db in self._idle:
-            db.close()
+        self._stopped = True
+        self._close_idle()
 
     def _connect(self) -> apsw.Connection:
         db = connect(self._path, self._cache_bytes)
-        db.execute("PRAGMA query_only = ON")
+        with closed_on_error(db):
+            db.execute("PRAGMA query_only = ON")
         return db
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import TypeVar
+
+from apsw import Connection
 
 from zizq.engine import decide
 from zizq.engine.selection import Selection
@@ -28,16 +31,24 @@ class ReadCalls(Parts):
 
     async def _at_an_instant(self, question: Callable[[Instant], T], now: int) -> T:
         """Ask a question of what is stored and what is in flight, both as they are at the same commit."""
-        await self._changes.whole()
-        async with self._listers.lease() as db:
-            instant: list[Instant] = []
+        while True:
+            await self._changes.whole()
+            async with self._listers.lease() as db:
+                instant = await self._pin(db, now)
+                if instant is not None:
+                    return await self._listers.ask(partial(question, instant))
 
-            def pinned(_: object) -> None:
-                # Heard of all commits up to this one, and of none after it: memory is at the same instant.
+    async def _pin(self, db: Connection, now: int) -> Instant | None:
+        """Hold a connection to the last commit; None where a change is half carried out by then."""
+        instant: list[Instant] = []
+
+        def pinned(_: object) -> None:
+            # Heard of all commits up to this one, and of none after it: memory is at the same instant.
+            if not self._changes.is_half_done:
                 instant.append(Instant(db, self._flight.snapshot(), self._changes.leaving, now))
 
-            await whatever_happens(self._writer.call(Step.PIN, db, then=pinned))
-            return await self._listers.ask(lambda: question(instant[0]))
+        await whatever_happens(self._writer.call(Step.PIN, db, then=pinned))
+        return instant[0] if instant else None
 
     async def page(self, selection: Selection, after: str | None, order: Order, limit: int, now: int) -> Page:
         """The first jobs of a selection by identifier."""
@@ -74,7 +85,11 @@ class ReadCalls(Parts):
 
     async def pending(self, keys: Collection[str]) -> dict[str, JobRecord]:
         """The jobs that wait under batch keys."""
-        return await self._at_an_instant(lambda at: key_statements.pending(at.db, keys, at.flying), 0)
+
+        def question(at: Instant) -> dict[str, JobRecord]:
+            return key_statements.pending(at.db, keys, at.flying, unless_pending(at.leaving is not None))
+
+        return await self._at_an_instant(question, 0)
 
     async def next_due(self) -> int | None:
         """The earliest instant for which a job is scheduled, or at which a budget lets one go."""

@@ -41,6 +41,7 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
     unique_while: str | None = None
     batch: Batch | None = None
     budgets: tuple[Draw, ...] | None = None
+    timeout_ms: int | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -91,7 +92,7 @@ def batch_name(key: str) -> str:
 
 
 def _options(job: JobRecord) -> bytes | None:
-    if job.is_bound:
+    if job.is_bound or job.timeout_ms is not None:
         names = Options.__struct_fields__
         return _encode(Options(*[getattr(job, name) for name in names]))
     if job.retry_limit is None and job.backoff is None and job.retention is None:
@@ -103,6 +104,8 @@ _SPECIAL: dict[str, Callable[[JobRecord], Any]] = {
     "status": lambda job: STATUS[job.status],
     "options": _options,
     "budgets": budget_keys,
+    # Written where a job begins anew, and nowhere else: what happens to jobs does not depend on it.
+    "deaths": lambda job: 0,
 }
 
 

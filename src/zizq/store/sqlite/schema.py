@@ -7,12 +7,18 @@ number of migrations that ran is kept in `user_version`.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
 
 from zizq.errors import ConfigError
+from zizq.store.sqlite.mending import rewrite
+
+log = logging.getLogger("zizq.store")
 
 APPLICATION_ID = 0x7A697A71  # "zizq"
 PAGE_SIZE = 8192
@@ -38,7 +44,8 @@ MIGRATIONS = [
         dequeued_at INTEGER,
         failed_at INTEGER,
         completed_at INTEGER,
-        purge_at INTEGER
+        purge_at INTEGER,
+        deaths INTEGER NOT NULL DEFAULT 0  -- workers that died while they held it
     ) WITHOUT ROWID;
     CREATE INDEX ready ON jobs (queue, budgets, priority, id) WHERE status = 1;
     CREATE INDEX due ON jobs (ready_at, id) WHERE status = 0;
@@ -140,53 +147,124 @@ MIGRATIONS = [
 ]
 
 
-def connect(path: Path, cache_bytes: int) -> apsw.Connection:
+def connect(
+    path: Path, cache_bytes: int, flags: int = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+) -> apsw.Connection:
     """A connection for reading or writing, with our settings."""
-    db = apsw.Connection(str(path), statementcachesize=STATEMENTS)
-    db.set_busy_timeout(5000)
-    db.execute(f"PRAGMA cache_size = -{max(1, cache_bytes // 1024)}")
-    db.execute("PRAGMA temp_store = MEMORY")
+    db = apsw.Connection(str(path), flags, statementcachesize=STATEMENTS)
+    with closed_on_error(db):
+        # The last one to close would copy the log into the database, even one of which nobody knows what is on disk.
+        # Only the writer may, who does know (`Checkpoints.close`).
+        db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        db.set_busy_timeout(5000)
+        db.execute(f"PRAGMA cache_size = -{max(1, cache_bytes // 1024)}")
+        db.execute("PRAGMA temp_store = MEMORY")
     return db
 
 
-def open_database(path: Path, cache_bytes: int) -> apsw.Connection:
+@contextmanager
+def closed_on_error(db: apsw.Connection) -> Iterator[None]:
+    """Close a connection where the block fails: as long as one is open, the next believes what it knew of the log."""
+    try:
+        yield
+    except BaseException:
+        with suppress(apsw.Error):
+            db.close()
+        raise
+
+
+def open_database(path: Path, cache_bytes: int, migrations: Sequence[str] = MIGRATIONS) -> apsw.Connection:
     """The writing connection to a database that is up to date, made when it is missing.
+
+    Args:
+        path: The database file.
+        cache_bytes: Memory for its pages.
+        migrations: What brings it up to date.
 
     Raises:
         ConfigError: When the file is not ours, is newer than this program, or cannot be opened.
     """
     try:
+        rewrite(path)
         db = connect(path, cache_bytes)
-        db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        # Has to stand before the first table: without it, room is never given back to the disk.
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
-        _migrate(db, path)
+        with closed_on_error(db):
+            db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+            # Has to stand before the first table: without it, room is never given back to the disk.
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+            _migrate(db, path, migrations)
     except apsw.Error as error:
         raise ConfigError(f"cannot open the store {path}: {error}") from error
     return db
 
 
-def _migrate(db: apsw.Connection, path: Path) -> None:
+def open_for_reading(path: Path, cache_bytes: int) -> apsw.Connection:
+    """A connection that changes neither the database nor its log, not even when it closes.
+
+    Raises:
+        ConfigError: When the file is not ours, is of another version, or cannot be read.
+    """
+    try:
+        db = connect(path, cache_bytes, apsw.SQLITE_OPEN_READONLY)
+        with closed_on_error(db):
+            done = format_of(db, path)
+            if done < len(MIGRATIONS) and _one(db, "SELECT count(*) FROM sqlite_schema"):
+                raise ConfigError(f"{path} has format {done}, this zizq reads {len(MIGRATIONS)}: start its server once")
+    except apsw.Error as error:
+        raise ConfigError(f"cannot read the store {path}: {error}") from error
+    return db
+
+
+def format_of(db: apsw.Connection, path: Path, known: int = len(MIGRATIONS)) -> int:
+    """How many migrations a database has seen that is ours, or empty."""
     owner, done = _one(db, "PRAGMA application_id"), _one(db, "PRAGMA user_version")
     if owner not in (0, APPLICATION_ID) or (owner == 0 and _one(db, "SELECT count(*) FROM sqlite_schema")):
         raise ConfigError(f"{path} is a database of another program: choose another --root-dir")
-    if done > len(MIGRATIONS):
-        raise ConfigError(f"{path} has format {done}, this zizq knows {len(MIGRATIONS)}: use a newer zizq")
-    if done == len(MIGRATIONS):
+    if done > known:
+        raise ConfigError(f"{path} has format {done}, this zizq knows {known}: use a newer zizq")
+    return done
+
+
+def _migrate(db: apsw.Connection, path: Path, migrations: Sequence[str]) -> None:
+    done, known = format_of(db, path, len(migrations)), len(migrations)
+    if done == known:
         return
     db.execute("PRAGMA synchronous = FULL")
     with db:
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        for script in MIGRATIONS[done:]:
+        for script in migrations[done:]:
             db.execute(script)
-        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        db.execute(f"PRAGMA user_version = {known}")
+    if done:
+        log.info("migrated store", extra={"fields": {"from": done, "to": known}})
 
 
 def _one(db: apsw.Connection, sql: str) -> int:
     value = db.execute(sql).get
     return int(value)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder that a power cut does not take back; SQLite makes certain only of what is in it."""
+    missing = [one for one in folder.parents if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    # Two in any case: whoever made them may have died before it was certain.
+    for one in {folder, *folder.parents[:2], *missing, *(parent.parent for parent in missing)}:
+        sync_folder(one)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make certain what is in a folder: the names of files that were made, moved or removed there."""
+    try:
+        file = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        # Not ours, so not made by us.
+        return
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 class FolderLock:
@@ -199,7 +277,7 @@ class FolderLock:
             ConfigError: When the folder cannot be made, or another process holds it.
         """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
             self._file = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
         except OSError as error:
             raise ConfigError(f"cannot use {folder} as a store: {error}") from error

@@ -11,13 +11,17 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from zizq.engine import purse
+from zizq.budget import Budget
+from zizq.engine import decide, purse
+from zizq.engine.bucket import BucketState
 from zizq.engine.decide import Settled
 from zizq.engine.purse import Key
+from zizq.errors import Refusal
 from zizq.job import JobRecord
+from zizq.policy import Defaults
 from zizq.store.sqlite import rows, sql
-from zizq.store.sqlite.budget_statements import BudgetStatements
-from zizq.store.sqlite.change_statements import ChangeStatements
+from zizq.store.sqlite.budget_statements import BudgetStatements, SaveBudget
+from zizq.store.sqlite.change_statements import Armed, ChangeStatements, Known
 from zizq.store.sqlite.cron_statements import CronStatements
 from zizq.store.sqlite.key_statements import KeyStatements
 
@@ -53,11 +57,19 @@ class Step(IntEnum):
     """Not of the database: a connection for reading is told to see what has been committed up to here."""
 
 
-class Release(NamedTuple):
-    """A job that goes back to ready, and when it had been taken."""
+class Deaths(NamedTuple):
+    """Jobs that may have been running when their worker died, when that was, and the rule for those it happens to."""
 
-    job_id: str
-    dequeued_at: int | None
+    jobs: Sequence[JobRecord]
+    at: int
+    defaults: Defaults
+
+
+class Release(NamedTuple):
+    """Jobs that go back to ready, and those among them whose worker died; None where it left in good order."""
+
+    jobs: Sequence[JobRecord]
+    deaths: Deaths | None
 
 
 class Refill(NamedTuple):
@@ -75,15 +87,23 @@ class Refilled(NamedTuple):
     edge: Key | None
 
 
+class Begun(NamedTuple):
+    """What a store begins with: lanes that hold ready jobs, a change to carry on, and budgets with their tokens."""
+
+    lanes: list[str]
+    armed: Armed | None
+    budgets: list[tuple[Budget, BucketState | None]]
+
+
 class Statements:
     """The steps, on one connection, inside a transaction that the writer opens and ends."""
 
     def __init__(self, db: apsw.Connection) -> None:
-        self._db = db
+        self.db = self._db = db
         self.budgets = BudgetStatements(db)
         self.changes = ChangeStatements(db, self.budgets)
         crons = CronStatements(db, self.budgets)
-        keys = KeyStatements(db, self.budgets, crons)
+        keys = KeyStatements(db, self.changes, self.budgets, crons)
         self._steps: dict[Step, Callable[[Sequence[Any]], Sequence[Any]]] = {
             Step.ENQUEUE: self.enqueue,
             Step.ADMIT: keys.admit,
@@ -92,7 +112,7 @@ class Statements:
             Step.RELEASE: self.release,
             Step.PROMOTE: self.promote,
             Step.CHANGE: self.changes.change,
-            Step.BUDGET: self.budgets.save,
+            Step.BUDGET: self.save_budgets,
             Step.TOKENS: self.budgets.note,
             Step.CRON: crons.save,
             Step.CLEAR_CRONS: crons.clear,
@@ -106,9 +126,17 @@ class Statements:
             Step.REFILL: self.refill,
         }
 
-    def ready_lanes(self) -> list[str]:
-        """The lanes that hold ready jobs."""
-        return self.changes.ready_lanes()
+    def known(self) -> Known:
+        """What is known of the database beside it, before a transaction."""
+        return self.changes.known
+
+    def restore(self, known: Known) -> None:
+        """After a transaction that failed: know again what was known before it."""
+        self.changes.known = known
+
+    def begin(self) -> Begun:
+        """At the start: read what memory keeps, and forget what was only begun when the server died."""
+        return Begun(self.changes.ready_lanes(), self.changes.resume(), self.budgets.load())
 
     def is_one(self, step: Step, arguments: Sequence[Any]) -> bool:
         """Whether calls of a step are carried out by a single statement, which needs no transaction around it."""
@@ -129,6 +157,10 @@ class Statements:
         sql.insert(self._db, "jobs", rows.PLAIN, [rows.to_row(job) for jobs in calls for job in jobs])
         return [None] * len(calls)
 
+    def save_budgets(self, calls: Sequence[SaveBudget]) -> list[bool | Refusal]:
+        """Put budgets in the place of those before."""
+        return self.budgets.save(calls, self.changes.known.armed)
+
     def settle(self, calls: Sequence[Sequence[Settled]]) -> list[None]:
         """Carry out what was decided for jobs in flight."""
         settled: Sequence[Settled] = [one for call in calls for one in call]
@@ -145,12 +177,32 @@ class Statements:
         sql.insert(self._db, "errors", rows.ERROR_COLUMNS, errors, only="job_id IN (SELECT id FROM jobs)")
         return [None] * len(calls)
 
-    def release(self, calls: Sequence[Sequence[Release]]) -> list[None]:
-        """Note when released jobs had been taken; they are stored as ready all the while."""
-        for call in calls:
-            for one in call:
-                self._db.execute("UPDATE jobs SET dequeued_at = ? WHERE id = ?", (one.dequeued_at, one.job_id))
-        return [None] * len(calls)
+    def release(self, calls: Sequence[Release]) -> list[list[Settled]]:
+        """Note when released jobs had been taken; they are stored as ready all the while.
+
+        The outcome is those that are dead instead, since one more worker died while it held them.
+        """
+        outcomes = []
+        for jobs, deaths in calls:
+            for job in jobs:
+                self._db.execute("UPDATE jobs SET dequeued_at = ? WHERE id = ?", (job.dequeued_at, job.id))
+            dead = [] if deaths is None else self._count(deaths)
+            if dead:
+                self.settle([dead])
+            outcomes.append(dead)
+        return outcomes
+
+    def _count(self, deaths: Deaths) -> list[Settled]:
+        """Count a death of each job's worker; returns the jobs that are dead by it."""
+        text = "UPDATE jobs SET deaths = deaths + 1 WHERE id = ? RETURNING deaths"
+        dead = []
+        for job in deaths.jobs:
+            count: Any = self._db.execute(text, (job.id,)).get
+            # None where it was deleted meanwhile.
+            settled = count and decide.on_worker_death(job, count, deaths.at, deaths.defaults)
+            if settled:
+                dead.append(settled)
+        return dead
 
     def promote(self, calls: Sequence[tuple[int, int]]) -> list[list[JobRecord]]:
         """Make due jobs ready."""

@@ -21,15 +21,17 @@ from typing import Any
 import apsw
 
 from zizq.budget import Budget
-from zizq.clock import Dice
+from zizq.clock import Dice, SystemClock
 from zizq.engine import purse
 from zizq.engine.budgets import MAX_BUDGETS
 from zizq.engine.changes import Change
 from zizq.engine.selection import Selection
 from zizq.engine.window import ReadySet
+from zizq.errors import ConfigError
 from zizq.job import JobRecord, any_bound
 from zizq.policy import Defaults
 from zizq.store.base import NO_BUDGETS, NOTHING, Changed, CommitMode, Listener, Silence
+from zizq.store.sqlite.backups import Backups
 from zizq.store.sqlite.budget_statements import SaveBudget
 from zizq.store.sqlite.changes import Changes, Ice
 from zizq.store.sqlite.checkpoints import Checkpoints
@@ -39,8 +41,9 @@ from zizq.store.sqlite.key_statements import AdmitCall, Admitted
 from zizq.store.sqlite.readers import Readers
 from zizq.store.sqlite.reads import ReadCalls
 from zizq.store.sqlite.schema import FolderLock, open_database
-from zizq.store.sqlite.statements import Step
+from zizq.store.sqlite.statements import Begun, Statements, Step
 from zizq.store.sqlite.takes import TakeCalls
+from zizq.store.sqlite.upkeep import UpkeepCalls
 from zizq.store.sqlite.writer import Writer
 
 READER_CACHE_BYTES = 2 * 2**20
@@ -48,13 +51,9 @@ READERS = 2
 """Threads for what takes and duties ask."""
 LISTERS = 2
 """Threads for lists and counts, which may take long."""
-ROOM_PAGES = 2048
-"""Free pages that the file keeps in any case, 16 MB: a queue that empties will fill again."""
-TRIM_PAGES = 64
-"""Pages that are given back in one commit: a few milliseconds of the writer's time."""
 
 
-class SqliteStore(TakeCalls, ReadCalls, CronCalls):
+class SqliteStore(TakeCalls, ReadCalls, CronCalls, UpkeepCalls):
     """Jobs in one SQLite database; used by one process at a time.
 
     Args:
@@ -84,7 +83,7 @@ class SqliteStore(TakeCalls, ReadCalls, CronCalls):
         max_budgets: int = MAX_BUDGETS,
         ready: ReadySet | None = None,
     ) -> None:
-        self._folder = root / "data"
+        self._path = root / "data" / "jobs.db"
         self._defaults = defaults
         self._dice = dice
         self._enqueue_durable = enqueue_mode is CommitMode.FSYNC
@@ -105,43 +104,55 @@ class SqliteStore(TakeCalls, ReadCalls, CronCalls):
     async def open(self, listener: Listener) -> None:
         """Lock the folder, bring the database up to date, start the threads."""
         self._listener = listener
-        self._lock = FolderLock(self._folder)
-        path = self._folder / "jobs.db"
+        path = self._path
+        self._lock = FolderLock(path.parent)
         try:
-            db = await asyncio.to_thread(open_database, path, self._cache_bytes)
+            statements, begun = await asyncio.to_thread(self._begin)
         except BaseException:
             self._lock.release()
             self._lock = None
             raise
-        self._writer = Writer(db, self._batch, self._announce)
-        self._checkpoints = Checkpoints(path, db)
-        self._readers = Readers(path, READER_CACHE_BYTES, READERS)
-        self._listers = Readers(path, READER_CACHE_BYTES, LISTERS)
+        self._checkpoints = Checkpoints(path, statements.db)
+        self._writer = Writer(statements, self._checkpoints, self._batch, self._announce)
+        self._backups = Backups(path, SystemClock())
+        self._readers = Readers(path, READER_CACHE_BYTES, READERS, self._checkpoints)
+        self._listers = Readers(path, READER_CACHE_BYTES, LISTERS, self._checkpoints)
         self._ice = Ice(self._ready, self._announce)
         self._changes = Changes(
             self._write, self._find, self._announce, self._reopen, self._land, self._flight, self._ice
         )
-        for lane in await asyncio.to_thread(self._writer.statements.ready_lanes):
+        for lane in begun.lanes:
             self._ready.open(lane)
-        armed = await asyncio.to_thread(self._writer.statements.changes.resume)
-        for budget, state in self._writer.statements.budgets.load():
+        for budget, state in begun.budgets:
             self._purse.put(budget, budget.updated_at, state)
         self._purse.on_revived = listener.available
         self._flight.on_left = self._purse.give_back
         self._writer.start()
-        self._changes.resume(armed)
+        self._changes.resume(begun.armed)
+
+    def _begin(self) -> tuple[Statements, Begun]:
+        """Open the database, and read what has to be known of it."""
+        db = open_database(self._path, self._cache_bytes)
+        try:
+            statements = Statements(db)
+            return statements, statements.begin()
+        except apsw.Error as error:
+            db.close()
+            raise ConfigError(f"cannot read the store {self._path}: {error}") from error
 
     async def close(self) -> None:
         """Commit what was called for, stop the threads, unlock the folder."""
         if self._lock is None:
             return
+        await self._backups.stop()
         await self._changes.stop()
         if self._purse.dirty:
             await asyncio.wait([self._write(Step.TOKENS, self._purse.states(0))])
         await asyncio.to_thread(self._checkpoints.stop)
-        await self._writer.stop()
         await self._readers.stop()
         await self._listers.stop()
+        # The last connection: it copies what is left of the log.
+        await self._writer.stop()
         self._lock.release()
         self._lock = None
 
@@ -212,11 +223,6 @@ class SqliteStore(TakeCalls, ReadCalls, CronCalls):
             await self._trim()
         return reaped
 
-    async def _trim(self) -> None:
-        """Shorten the file while a large part of it is empty, a little at a time."""
-        while await self._readers.read(_has_too_much_room):
-            await self._write(Step.TRIM, TRIM_PAGES)
-
     # ── change ──
 
     async def change(self, selection: Selection, change: Change, now: int) -> Changed:
@@ -239,8 +245,3 @@ class SqliteStore(TakeCalls, ReadCalls, CronCalls):
                 self._listener.freed(owner, count)
 
         await self._write(Step.RESET, None, then=then)
-
-
-def _has_too_much_room(db: apsw.Connection) -> bool:
-    free, pages_in_all = db.execute("PRAGMA freelist_count").get, db.execute("PRAGMA page_count").get
-    return bool(free > ROOM_PAGES and free > pages_in_all // 4)

@@ -17,7 +17,7 @@ from zizq.engine.window import FIRST
 from zizq.job import Failure, JobRecord
 from zizq.store.sqlite.flight import IN_TRANSIT, settled_ids
 from zizq.store.sqlite.parts import Parts
-from zizq.store.sqlite.statements import Refill, Refilled, Release, Step
+from zizq.store.sqlite.statements import Deaths, Refill, Refilled, Release, Step
 
 REFILL_MOST = 2048
 """Jobs a refill reads at most: some 3 ms of the writer's time."""
@@ -32,7 +32,9 @@ class TakeCalls(Parts):
 
     # ── take and release ──
 
-    async def take(self, owner: int, queues: Collection[str], limit: int, now: int) -> list[JobRecord]:
+    async def take(
+        self, owner: int, queues: Collection[str], limit: int, now: int, timeout_ms: int | None = None
+    ) -> list[JobRecord]:
         """Hand out the first ready jobs; reads only where memory does not have them."""
         while not (jobs := self._sifted(found := self._ready.take(queues, limit, now))):
             if found:
@@ -54,8 +56,9 @@ class TakeCalls(Parts):
         if batched:
             self._write(Step.SEAL, batched)
         if any(job.payload is None for job in taken):
-            return await self._hand_out(owner, jobs, taken)
-        self._flight.add([job.with_(payload=None) for job in taken], owner)
+            return await self._hand_out(owner, jobs, taken, timeout_ms)
+        self._flight.add([job.with_(payload=None) for job in taken], owner, timeout_ms)
+        self._tell_overdue()
         return taken
 
     def _sifted(self, found: list[JobRecord]) -> list[JobRecord]:
@@ -67,9 +70,11 @@ class TakeCalls(Parts):
                     self._purse.refund(job)
         return jobs
 
-    async def _hand_out(self, owner: int, jobs: list[JobRecord], taken: list[JobRecord]) -> list[JobRecord]:
+    async def _hand_out(
+        self, owner: int, jobs: list[JobRecord], taken: list[JobRecord], timeout_ms: int | None
+    ) -> list[JobRecord]:
         """Hand out jobs of which some wait for their payloads; when those cannot be read, nothing was taken."""
-        self._flight.add([job.with_(payload=None) for job in taken], IN_TRANSIT)
+        self._flight.add([job.with_(payload=None) for job in taken], IN_TRANSIT, timeout_ms)
         try:
             whole = await self._with_payloads(taken)
         except BaseException:
@@ -81,24 +86,36 @@ class TakeCalls(Parts):
             raise
         whole = [job for job in whole if job.id in self._flight]
         self._flight.hand([job.id for job in whole], owner)
+        self._tell_overdue()
         return whole
 
-    async def release(self, owner: int) -> int:
+    async def release(self, owner: int, *, died_at: int | None = None, running: int | None = None) -> int:
         """Give back what an owner holds."""
         claimed = self._flight.claim_owned(owner)
         if claimed:
-            await self._release(claimed)
+            deaths = None if died_at is None else Deaths(claimed[:running], died_at, self._defaults)
+            await self._release(claimed, deaths)
         return len(claimed)
 
-    async def _release(self, claimed: Sequence[JobRecord]) -> None:
-        def give_back(_: object = None) -> None:
-            # Those deleted meanwhile are not in flight any more, and others may have been patched.
-            jobs = [decide.on_release(job) for job in self._flight.among([job.id for job in claimed]).values()]
-            self._land([job.id for job in jobs])
-            self._announce(jobs)
+    async def release_jobs(self, ids: Sequence[str], owners: Collection[int] | None = None) -> list[bool]:
+        """Give back jobs that are in flight."""
+        claimed = self._flight.claim(ids, owners)
+        if any(claimed):
+            await self._release([job for job in claimed if job is not None])
+        return [job is not None for job in claimed]
 
-        releases = [Release(job.id, job.dequeued_at) for job in claimed]
-        await asyncio.wait([self._write(Step.RELEASE, releases, then=give_back, otherwise=give_back)])
+    async def _release(self, claimed: Sequence[JobRecord], deaths: Deaths | None = None) -> None:
+        def give_back(dead: Sequence[Settled] = ()) -> None:
+            ended = set(settled_ids(dead))
+            # Those deleted meanwhile are not in flight any more, and others may have been patched.
+            held = self._flight.among([job.id for job in claimed])
+            self._land(list(held))
+            self._announce([decide.on_release(job) for job_id, job in held.items() if job_id not in ended])
+            if ended and self._changes.held:
+                self._changes.ended(dead)
+
+        call = Release(claimed, deaths)
+        await asyncio.wait([self._write(Step.RELEASE, call, then=give_back, otherwise=give_back)])
 
     def _refill(self, lane: str) -> asyncio.Future[Any]:
         """Ask for the ready jobs behind the edge of a lane; one question at a time for each."""
@@ -139,6 +156,10 @@ class TakeCalls(Parts):
 
     # ── settle ──
 
+    async def in_flight(self, ids: Collection[str]) -> dict[str, JobRecord]:
+        """Those of the jobs that are in flight."""
+        return self._flight.among(ids)
+
     async def succeed(self, ids: Sequence[str], now: int) -> list[bool]:
         """Complete jobs that are in flight."""
         claimed = self._flight.claim(ids)
@@ -156,6 +177,22 @@ class TakeCalls(Parts):
         await self._settle([settled])
         return settled.job
 
+    async def fail_overdue(self, now: int, limit: int) -> int:
+        """Fail jobs that were held for longer than they may be."""
+        overdue = self._flight.claim_overdue(now, limit)
+        if overdue:
+            await self._settle([decide.on_timeout(*one, now, self._defaults, self._dice.unit()) for one in overdue])
+        return len(overdue)
+
+    async def next_overdue(self) -> int | None:
+        """When the next job will have been held for too long."""
+        return self._flight.next_overdue
+
+    def _tell_overdue(self) -> None:
+        at = self._flight.next_overdue
+        if at is not None:
+            self._listener.overdue(at)
+
     def _settle(self, settled: Sequence[Settled]) -> asyncio.Future[Any]:
         ids = settled_ids(settled)
 
@@ -172,11 +209,13 @@ class TakeCalls(Parts):
         orphans = self._flight.unclaim(ids)
         self._land([job.id for job in orphans])
         self._announce([decide.on_release(job) for job in orphans])
+        self._tell_overdue()
 
     def _note_tokens(self, now: int) -> None:
         """Write down how many tokens are left, soon: a restart must not hand them out again."""
         if self._purse.dirty and (self._noting is None or self._noting.done()):
-            self._noting = self._write(Step.TOKENS, self._purse.states(now))
+            states = self._purse.states(now)
+            self._noting = self._write(Step.TOKENS, states, otherwise=partial(self._purse.dirty.update, states))
         alarm = self._purse.next_alarm()
         if alarm is not None:
             self._listener.scheduled(alarm)

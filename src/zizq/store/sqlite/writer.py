@@ -13,6 +13,8 @@ Two rules make the answers safe to act on:
 2. *Certainty.* What an answer changes in memory is done in `then`, or in `on_enqueued` for all enqueues of a commit
    at once, which the writer calls itself. The caller that waits may be gone by then: a client that hangs up must not
    leave a committed job unknown to the windows.
+
+A disk that refuses writes, or lies, is told of in docs/decisions/disk-faults.md.
 """
 
 from __future__ import annotations
@@ -24,18 +26,28 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 import apsw
 
 from zizq.errors import Unavailable
 from zizq.job import JobRecord
+from zizq.store.sqlite.checkpoints import Checkpoints
+from zizq.store.sqlite.mending import Lost
+from zizq.store.sqlite.schema import MIGRATIONS
 from zizq.store.sqlite.statements import Statements, Step
 
 log = logging.getLogger("zizq.store")
 
-_DISK = (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.CorruptError)
+PROBE_S = 1.0
+"""While writes are refused, one is tried after so much silence."""
+
+_DISK = (
+    apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError,
+    apsw.BusyError, apsw.ProtocolError, apsw.NoMemError, Lost,
+)  # fmt: skip
+"""Errors that are nobody's but the machine's: they refuse all that shares a commit, and none of it is tried apart."""
 
 _step_of = attrgetter("step")
 
@@ -70,30 +82,46 @@ def _pin(call: Call) -> Commit:
     return Commit([call], [None])
 
 
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _refused(calls: Sequence[Call], error: Exception, text: str) -> Commit:
+    refusal = Unavailable(text)
+    refusal.__cause__ = error
+    return Commit(calls, [None] * len(calls), refusal)
+
+
 class Writer:
     """Runs calls on a connection of its own thread.
 
     Args:
-        db: The connection; used by the thread alone from `start` on.
+        statements: The steps, on a connection that is used by the thread alone from `start` on.
+        checkpoints: What looks after its log.
         batch: How many calls of a step share a commit at most.
         on_enqueued: Called on the event loop with the jobs that a commit has added, before their callers are answered.
     """
 
     def __init__(
         self,
-        db: apsw.Connection,
+        statements: Statements,
+        checkpoints: Checkpoints,
         batch: dict[Step, int],
         on_enqueued: Callable[[Sequence[JobRecord]], None],
     ) -> None:
-        self._db = db
+        self._db = statements.db
+        self._checkpoints = checkpoints
         self._batch = batch
         self._on_enqueued = on_enqueued
-        self.statements = Statements(db)
+        self._statements = statements
         self._inbox: SimpleQueue[list[Call] | None] = SimpleQueue()
         self._gathered: list[Call] = []
         self._left_over: list[Call] = []
         self._synchronous = ""
         self.trouble: str | None = None
+        """Why the last write was refused; None when it was not."""
+        # An empty hand-over, for the thread to look after itself.
+        checkpoints.on_doubt = lambda: self._inbox.put([])
         self._thread = threading.Thread(target=self._run, name="zizq-writer", daemon=True)
 
     def start(self) -> None:
@@ -144,23 +172,20 @@ class Writer:
     # ── on the thread ──
 
     def _run(self) -> None:
-        while calls := self._collect():
+        while (calls := self._collect()) is not None:
             pins = [call for call in calls if call.step is Step.PIN]
             commits = (
                 [] if len(pins) == len(calls) else self._commit([call for call in calls if call.step is not Step.PIN])
             )
             commits += map(_pin, pins)
             self._loop.call_soon_threadsafe(self._deliver, commits)
-        self._db.close()
+        self._checkpoints.close()
 
-    def _collect(self) -> list[Call]:
-        """Everything that waits, up to the limits; empty when it is time to stop."""
-        calls = self._left_over
-        if not calls:
-            first = self._inbox.get()
-            if first is None:
-                return []
-            calls = first
+    def _collect(self) -> list[Call] | None:
+        """Everything that waits, up to the limits; None when it is time to stop."""
+        calls = self._left_over or self._wait()
+        if calls is None:
+            return None
         while not self._inbox.empty():
             more = self._inbox.get()
             if more is None:
@@ -175,49 +200,97 @@ class Writer:
             (taken if room[call.step] >= 0 else self._left_over).append(call)
         return taken
 
+    def _wait(self) -> list[Call] | None:
+        """The next calls; None when it is time to stop."""
+        while True:
+            ails = self.trouble is not None or self._checkpoints.in_doubt
+            try:
+                calls = self._inbox.get(timeout=PROBE_S if ails else None)
+            except Empty:
+                calls = []
+            if calls is None or calls:
+                return calls
+            self._probe()
+
+    def _probe(self) -> None:
+        """Write what is there already: so health tells when writes succeed again, although nobody asks for one."""
+        commits = self._checkpoints.commits
+        try:
+            self._checkpoints.make_sure()
+            self._set_durable(True)
+            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        except _DISK as error:
+            self._note(error)
+        else:
+            self._recover(commits)
+
     def _commit(self, calls: Sequence[Call]) -> list[Commit]:
         """One transaction for all the calls; when it fails for any reason but the disk, one for each."""
         in_order = sorted(calls, key=_step_of)
+        reads = [call for call in in_order if call.step is Step.REFILL]
+        commits = self._checkpoints.commits
         try:
+            self._checkpoints.make_sure()
             outcomes = self._transact(in_order)
         except _DISK as error:
-            self.trouble = f"{type(error).__name__}: {error}"
-            log.warning("write refused", extra={"fields": {"error": self.trouble}})
-            refusal = Unavailable(f"the store cannot write just now ({self.trouble}); nothing was changed")
-            return [Commit(in_order, [None] * len(calls), refusal)]
+            if len(reads) == len(calls):
+                return [_refused(in_order, error, f"the store cannot read just now ({_told(error)})")]
+            self._note(error)
+            refusal = f"the store cannot write just now ({self.trouble}); nothing was changed"
+            # What only reads goes on.
+            refused = _refused(in_order[: len(calls) - len(reads)], error, refusal)
+            return [refused, *(self._commit(reads) if reads else [])]
         except Exception as error:
             if len(calls) > 1:
                 return [commit for call in in_order for commit in self._commit([call])]
             log.exception("write failed", extra={"fields": {"step": calls[0].step.name}})
             return [Commit(in_order, [None], error)]
-        if in_order[0].step is not Step.REFILL:
-            self.trouble = None
+        self._recover(commits)
         return [Commit(in_order, outcomes)]
+
+    def _note(self, error: Exception) -> None:
+        """A write was refused."""
+        self._checkpoints.note(error)
+        if self.trouble != (told := _told(error)):
+            log.warning("writes are refused", extra={"fields": {"error": told}})
+        self.trouble = told
+
+    def _recover(self, commits: int) -> None:
+        """A transaction went well; what wrote nothing says nothing of the disk."""
+        if self.trouble is not None and self._checkpoints.commits > commits:
+            log.warning("writes succeed again", extra={"fields": {"after": self.trouble}})
+            self.trouble = None
 
     def _transact(self, calls: Sequence[Call]) -> list[Any]:
         """The outcomes of calls that come in the order of their steps."""
-        wanted = "FULL" if any(call.durable for call in calls) else "NORMAL"
-        if wanted != self._synchronous:
-            self._db.execute(f"PRAGMA synchronous = {wanted}")
-            self._synchronous = wanted
+        self._set_durable(any(call.durable for call in calls))
         arguments = {step: [call.argument for call in some] for step, some in groupby(calls, _step_of)}
         # A statement alone is a transaction already. Each statement more is one more wait for the interpreter's lock.
-        alone = len(arguments) == 1 and all(self.statements.is_one(step, some) for step, some in arguments.items())
+        known = self._statements.known()
+        alone = len(arguments) == 1 and all(self._statements.is_one(step, some) for step, some in arguments.items())
         outcomes: list[Any] = []
         if not alone:
             self._db.execute("BEGIN IMMEDIATE")
         try:
             for step, some in arguments.items():
-                outcomes += self.statements.run(step, some)
+                outcomes += self._statements.run(step, some)
             if not alone:
                 self._db.execute("COMMIT")
         except BaseException:
+            self._statements.restore(known)
             if self._db.in_transaction:
                 # A disk error may have rolled back already, or may refuse this as well.
                 with suppress(apsw.Error):
                     self._db.execute("ROLLBACK")
             raise
         return outcomes
+
+    def _set_durable(self, durable: bool) -> None:
+        """Whether the next commit waits for the disk."""
+        wanted = "FULL" if durable else "NORMAL"
+        if wanted != self._synchronous:
+            self._db.execute(f"PRAGMA synchronous = {wanted}")
+            self._synchronous = wanted
 
     # ── on the event loop ──
 

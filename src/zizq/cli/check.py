@@ -1,0 +1,43 @@
+"""`zizq check`: prove that a store is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from zizq import words
+from zizq.cli.texts import count_of, printable
+from zizq.cli.waiting import waiting
+from zizq.clock import SystemClock
+from zizq.server.settings import Settings, variable_of
+from zizq.store.opening import check_store
+
+
+@click.command()
+@click.option(
+    "--root-dir",
+    type=click.Path(path_type=Path),
+    envvar=variable_of("root_dir"),
+    show_envvar=True,
+    default=Settings.root_dir,
+    show_default=True,
+    help="Folder of the store.",
+)
+def check(root_dir: Path) -> None:
+    """Read a whole store and prove that it is in order; no server may be using it, and nothing is changed.
+
+    Whatever is not in order is told in a line of its own, and the exit status is 1.
+    """
+    doing = ["opening the store"]
+    now = SystemClock().wall_ms()
+    checked = waiting(lambda: check_store(root_dir, now, lambda text: doing.__setitem__(0, text)), lambda: doing[0])
+    for line in checked.violations:
+        click.echo(printable(line))
+    if checked.found:
+        raise click.ClickException(f"the store in {root_dir} is damaged: {count_of(checked.found, 'violation')}")
+    by_status = ", ".join(f"{words.count(number)} {status}" for status, number in checked.jobs.items())
+    total = count_of(sum(checked.jobs.values()))
+    click.echo(f"The store in {root_dir} is whole: {total} ({by_status}), {words.size(checked.size)}.")
+    if checked.unfinished:
+        click.echo(f"A change has still to reach {count_of(checked.unfinished)}: the server goes on with it.")

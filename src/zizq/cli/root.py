@@ -1,0 +1,28 @@
+"""The folder of the store, for commands that work in it without a server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from zizq.cli.options import Command
+from zizq.server.settings import Settings, variable_of
+
+
+def root_dir_option(command: Command) -> Command:
+    """Give a command the folder of the store; a flag, before or after its name, wins over the variable."""
+    variable = variable_of("root_dir")
+
+    def find(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path:
+        return Path(value or root_dir_before(ctx) or os.environ.get(variable) or Settings.root_dir)
+
+    text = f"Folder of the store. [env var: {variable}; default: {Settings.root_dir}]"
+    return click.option("--root-dir", type=click.Path(path_type=Path), callback=find, help=text)(command)
+
+
+def root_dir_before(ctx: click.Context) -> str | None:
+    """What `zizq --root-dir` was given, before the name of the command."""
+    found: str | None = ctx.find_root().params.get("root_dir")
+    return found

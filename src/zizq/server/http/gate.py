@@ -1,0 +1,147 @@
+"""Who may call what, where the server asks who calls: before a body is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from zizq.errors import Denied, Missing
+from zizq.server.access import Caller, Reach, reach
+from zizq.server.auth import Auth
+from zizq.server.broker import Broker
+from zizq.server.catalog import Catalog
+from zizq.server.http.exchange import Request, Scope
+from zizq.server.http.peer import peer_name
+from zizq.server.http.query import items
+from zizq.wire import operations as op
+from zizq.wire.messages import DrawBody, Enqueue, PatchBody
+from zizq.wire.operations import Operation
+
+NOT_IN_FLIGHT = "job not found in in-flight set"
+_PATH_CHARACTERS = 200
+
+
+class Gate:
+    """Lets requests in that may be made, and no others.
+
+    Args:
+        auth: Knows who calls.
+        catalog: Knows the queues of jobs.
+        broker: Knows those of jobs in flight.
+    """
+
+    def __init__(self, auth: Auth, catalog: Catalog, broker: Broker) -> None:
+        self._auth = auth
+        self._catalog = catalog
+        self._broker = broker
+
+    async def admit(self, request: Request, operation: Operation, arguments: Sequence[str] = ()) -> None:
+        """Let a request in, and note in it who calls.
+
+        Args:
+            request: The request.
+            operation: What it asks for.
+            arguments: The values of the variables in its path.
+
+        Raises:
+            Unauthenticated: When nobody knows who calls.
+            NotPermitted: When they may not do that.
+            Missing: When it is about a job in a queue that is not theirs.
+            BadRequest: When the query is malformed.
+        """
+        if operation.scope is None:
+            return
+        caller = request.caller = caller_of(self._auth, request.scope, request.raw_header(b"authorization"))
+        caller.check_scope(operation.scope)
+        if not caller.is_limited:
+            return
+        request.limits = caller
+        kind = reach(operation)
+        if kind is Reach.NAMED:
+            caller.check_queues(items(request.query(operation).get("queue", "")))
+        elif kind is Reach.JOB:
+            await self._check_job(caller, operation, arguments[0])
+        elif kind is Reach.SERVER:
+            caller.check_whole(f"{operation.method} {operation.path}")
+
+    async def _check_job(self, caller: Caller, operation: Operation, job_id: str) -> None:
+        """Behave as if jobs of other queues were not there.
+
+        One that moves to another queue just now is changed as if the call had come a moment sooner.
+        """
+        if operation.scope is op.Scope.WORK:
+            found = (await self._broker.in_flight([job_id])).get(job_id)
+            if found is not None and not caller.may_use(found.queue):
+                raise Missing(NOT_IN_FLIGHT)
+        elif not caller.may_use((await self._catalog.get(job_id)).queue):
+            raise Missing("job not found")
+
+
+def caller_of(auth: Auth, scope: Scope, authorization: bytes | None) -> Caller:
+    """Who makes a request.
+
+    Raises:
+        Unauthenticated: When it is nobody that is known.
+    """
+    return auth.recognise(authorization, None if authorization is not None else peer_name(scope))
+
+
+def check_admin(auth: Auth, scope: Scope) -> None:
+    """Let a request to the admin API be made; each of them needs the scope `admin`.
+
+    Raises:
+        Denied: When it may not be made; that is counted already.
+    """
+    if not auth.is_on:
+        return
+    caller = None
+    try:
+        caller = caller_of(auth, scope, dict(reversed(scope["headers"])).get(b"authorization"))
+        caller.check_scope(op.Scope.ADMIN)
+    except Denied as refusal:
+        note_refusal(auth, refusal, scope, caller)
+        raise
+
+
+def note_refusal(auth: Auth, refusal: Denied, scope: Scope, caller: Caller | None) -> None:
+    """Count a refused request, and log it now and then."""
+    host, _ = scope["client"] or ("", 0)
+    # The raw path is percent-encoded: nobody can write a line of their own into the log.
+    path = (scope.get("raw_path") or b"").decode("latin-1")[:_PATH_CHARACTERS]
+    auth.note(refusal, caller, {"method": scope["method"], "path": path, "peer": host})
+
+
+# ── what only a body tells ──
+
+
+def check_new(caller: Caller, jobs: Iterable[Enqueue]) -> None:
+    """Let somebody who has patterns enqueue jobs.
+
+    Raises:
+        NotPermitted: When one is for a queue that is not theirs, has a batch, or brings a budget along.
+    """
+    for job in jobs:
+        caller.check_queues([job.queue])
+        if job.batch is not None:
+            # Whoever has the key of another queue's batch could have its payloads folded into a job of their own.
+            caller.check_whole("a batch key")
+        check_draws(caller, job.budgets or ())
+
+
+def check_draws(caller: Caller, draws: Iterable[DrawBody]) -> None:
+    """Let somebody who has patterns have jobs draw on budgets.
+
+    Raises:
+        NotPermitted: When a budget is to be created, for it would hold for all queues.
+    """
+    if any(draw.create_with is not None for draw in draws):
+        caller.check_whole("a budget (`create_with`)")
+
+
+def check_move(caller: Caller, patch: PatchBody) -> None:
+    """Let somebody who has patterns patch jobs.
+
+    Raises:
+        NotPermitted: When they are to move to a queue that is not theirs.
+    """
+    if isinstance(patch.queue, str):
+        caller.check_queues([patch.queue])

@@ -1,0 +1,135 @@
+"""Puts a backup in the place of a store: unpacked beside it and checked first, then moved in one step."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import apsw
+
+from zizq.errors import ConfigError
+from zizq.store.archive import DATA, ROOT, unpack
+from zizq.store.sqlite.check import check
+from zizq.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, FolderLock, connect, sync_folder
+
+FILE = "jobs.db"
+_CACHE_BYTES = 64 * 2**20
+_TEMPORARY = "restore.tmp"
+
+
+class Restoring:
+    """A restore, step by step: `unpack`, `check` and `replace`, in a `with` block.
+
+    Until `replace` nothing in the folder has changed; what was unpacked is gone after the block.
+
+    Args:
+        root: The folder of the server.
+        force: Whether it may have content: then its data is kept aside.
+        known: The newest format that can be read.
+
+    Raises:
+        ConfigError: When the folder has content and may not, or cannot be read.
+    """
+
+    def __init__(self, root: Path, *, force: bool, known: int = len(MIGRATIONS)) -> None:
+        self._root = root
+        self._known = known
+        self._beside = root / _TEMPORARY
+        try:
+            content = [one.name for one in root.iterdir() if one.name != _TEMPORARY] if root.exists() else []
+        except OSError as error:
+            raise ConfigError(f"cannot use {root} as a store: {error.strerror}") from error
+        if content and not force:
+            raise ConfigError(f"{root} is not empty: choose another --root-dir, or say --force to keep its data aside")
+
+    def __enter__(self) -> Restoring:
+        """Make room beside the data; what an earlier restore has left there is removed."""
+        shutil.rmtree(self._beside, ignore_errors=True)
+        try:
+            (self._beside / DATA).mkdir(parents=True)
+        except OSError as error:
+            raise ConfigError(f"cannot write to {self._root}: {error.strerror}") from error
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Remove what was not moved."""
+        shutil.rmtree(self._beside, ignore_errors=True)
+
+    def unpack(self, archive: BinaryIO) -> None:
+        """Unpack a backup, and see that it is one which this version can read.
+
+        Raises:
+            ConfigError: When it is not whole, no backup, or of a newer version.
+        """
+        if FILE not in unpack(archive, [FILE], self._beside / DATA):
+            raise ConfigError(f"this is no backup of a store: there is no {ROOT}/{DATA}/{FILE} in it")
+        with closing(self._open()) as db:
+            self._read_format(db)
+
+    def check(self, now: int, progress: Callable[[str], None]) -> Sequence[str]:
+        """What is wrong with the backup, a line each.
+
+        One from an earlier version is checked less: whether its pages and indexes are in order.
+
+        Args:
+            now: The wall clock, in Unix milliseconds.
+            progress: Hears what is being done.
+        """
+        with closing(self._open()) as db:
+            if self._read_format(db) < self._known:
+                progress("checking the file")
+                return [str(row[0]) for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        return check(self._beside, now, progress).violations
+
+    def replace(self, now: int) -> Path | None:
+        """Move the backup to its place; returns where the data is now that was there before.
+
+        Args:
+            now: The wall clock, in Unix milliseconds, for the name of that.
+
+        Raises:
+            ConfigError: When a server uses the store, or the folder cannot be written.
+        """
+        new, place = self._beside / DATA, self._root / DATA
+        # Whatever reading it has left there.
+        for one in new.iterdir():
+            if one.name != FILE:
+                one.unlink()
+        sync_folder(new)
+        lock = FolderLock(place) if place.exists() else None
+        aside = None if lock is None else self._root / f"{DATA}-before-{now}"
+        try:
+            if aside is not None:
+                place.rename(aside)
+            new.rename(place)
+            sync_folder(self._root)
+        except OSError as error:
+            if aside is not None and aside.exists() and not place.exists():
+                aside.rename(place)
+            raise ConfigError(f"cannot put the backup into {place}: {error.strerror}") from error
+        finally:
+            if lock is not None:
+                lock.release()
+        return aside
+
+    def _open(self) -> apsw.Connection:
+        try:
+            return connect(self._beside / DATA / FILE, _CACHE_BYTES, apsw.SQLITE_OPEN_READONLY)
+        except apsw.Error as error:
+            raise ConfigError(f"the database in the backup cannot be opened: {error}") from error
+
+    def _read_format(self, db: apsw.Connection) -> int:
+        """The format of the backup: how many migrations it has seen."""
+        try:
+            owner, done = db.pragma("application_id"), db.pragma("user_version")
+        except apsw.Error as error:
+            raise ConfigError(f"the database in the backup cannot be read: {error}") from error
+        if owner != APPLICATION_ID or done < 1:
+            raise ConfigError("this is no backup of a store: the database in it is of another program")
+        if done > self._known:
+            raise ConfigError(f"the backup has format {done}, this zizq knows {self._known}: use a newer zizq")
+        return int(done)

@@ -1,0 +1,63 @@
+"""The calls of the store on SQLite that look after its file: giving space back, and copying it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import apsw
+
+from zizq.store.base import Compacted
+from zizq.store.sqlite.backups import Backups
+from zizq.store.sqlite.checkpoints import Checkpoints
+from zizq.store.sqlite.parts import Parts
+from zizq.store.sqlite.statements import Step
+
+ROOM_PAGES = 2048
+"""Free pages that the file keeps until it is compacted, 16 MB: a queue that empties will fill again."""
+TRIM_PAGES = 64
+"""Pages that are given back in one commit: a few milliseconds of the writer's time."""
+
+
+class UpkeepCalls(Parts):
+    """Trimming, compacting and copying."""
+
+    _path: Path
+    _checkpoints: Checkpoints
+    _backups: Backups
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Sequence[Path]]:
+        """A copy of the database."""
+        async with self._backups.copy() as path:
+            yield [path]
+
+    async def compact(self) -> Compacted:
+        """Give all free pages back to the disk, and all of the log."""
+        before = self._size()
+        # No more than there are now: beside a busy queue there would always be a few.
+        for _ in range(0, await self._readers.read(_free_pages), TRIM_PAGES):
+            await self._write(Step.TRIM, TRIM_PAGES)
+        await asyncio.to_thread(self._checkpoints.cut)
+        return Compacted(before, self._size())
+
+    async def _trim(self) -> None:
+        """Shorten the file while a large part of it is empty, a little at a time."""
+        while await self._readers.read(_has_too_much_room):
+            await self._write(Step.TRIM, TRIM_PAGES)
+
+    def _size(self) -> int:
+        files = (self._path, self._path.with_name(f"{self._path.name}-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+
+def _free_pages(db: apsw.Connection) -> int:
+    free: int = db.execute("PRAGMA freelist_count").get
+    return free
+
+
+def _has_too_much_room(db: apsw.Connection) -> bool:
+    free, pages_in_all = _free_pages(db), db.execute("PRAGMA page_count").get
+    return bool(free > ROOM_PAGES and free > pages_in_all // 4)

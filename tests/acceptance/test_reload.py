@@ -1,0 +1,112 @@
+"""SIGHUP: new certificates, and streams that do not notice."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acceptance.processes import ServerProcess
+from integration.certificates import Certificates, Files, serial
+from zizq import TLS, SyncClient
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    (tmp_path / "tls").mkdir()
+    return Certificates(tmp_path / "tls")
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Iterator[socket.socket]:
+    """What systemd listens on."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bound:
+        bound.bind(str(tmp_path / "notes"))
+        bound.setblocking(False)
+        yield bound
+
+
+def flags(pair: Files, prefix: str = "") -> list[str]:
+    return [f"--{prefix}tls-cert", str(pair.cert), f"--{prefix}tls-key", str(pair.key)]
+
+
+def hang_up(server: ServerProcess, answers: int) -> Iterator[dict[str, Any]]:
+    """Send SIGHUP; what the server then logs, which is so much."""
+    process = server._process
+    assert process is not None
+    assert process.stdout is not None
+    process.send_signal(signal.SIGHUP)
+    while answers:
+        line = json.loads(process.stdout.readline())
+        if "reload" in line["fields"]["message"]:
+            answers -= 1
+            yield line
+
+
+def shown(url: str, context: ssl.SSLContext) -> int:
+    """The serial number of the certificate that a new connection is shown."""
+    host, _, port = url.removeprefix("https://").rpartition(":")
+    with socket.create_connection((host, int(port))) as raw, context.wrap_socket(raw, server_hostname=host) as wrapped:
+        return int(wrapped.getpeercert()["serialNumber"], 16)  # type: ignore[index, arg-type]
+
+
+def test_sighup_changes_the_certificates_of_both_ports_and_drops_no_stream(tmp_path, certificates, notes, monkeypatch):
+    monkeypatch.setenv("NOTIFY_SOCKET", notes.getsockname())
+    pairs = [certificates.server(), certificates.server("admin")]
+    options = [*flags(pairs[0]), *flags(pairs[1], "admin-"), "--tls-client-ca", str(certificates.ca)]
+    client = certificates.client()
+    tls = TLS(ca=certificates.ca, client_cert=client.cert, client_key=client.key)
+    with ServerProcess(tmp_path / "root", *options, admin=True) as server, SyncClient(server.url, tls=tls) as own:
+        first = own.enqueue_raw("t", 1)
+        with own.take() as stream:
+            jobs = iter(stream)
+            assert next(jobs).id == first.id
+            new = [serial(certificates.server().cert), serial(certificates.server("admin").cert)]
+            assert [line["fields"]["message"] for line in hang_up(server, 2)] == ["certificates reloaded"] * 2
+            assert shown(server.url, certificates.context(client)) == new[0]
+            assert shown(server.admin_url, certificates.context()) == new[1]
+            second = own.enqueue_raw("t", 2)
+            own.report_success(first.id)
+            assert next(jobs).id == second.id
+            own.report_success(second.id)
+        assert server.stop() == 0
+    heard = []
+    with suppress(BlockingIOError):
+        while True:
+            heard.append(notes.recv(100))
+    # Told when it stops, and not before: systemd would take that for the end.
+    assert set(heard[: heard.index(b"STOPPING=1")]) == {b"READY=1"}
+    assert heard.count(b"READY=1") == 4
+
+
+def test_a_wrong_certificate_is_refused_with_an_error_and_the_old_one_stays(tmp_path, certificates):
+    pair = certificates.server()
+    old = serial(pair.cert)
+    with ServerProcess(tmp_path / "root", *flags(pair)) as server:
+        certificates.server("another").key.replace(pair.key)
+        [line] = hang_up(server, 1)
+        assert (line["level"], line["fields"]["message"]) == ("ERROR", "certificates not reloaded")
+        assert line["fields"]["api"] == "primary"
+        assert "cannot serve the primary API" in line["fields"]["error"]
+        assert shown(server.url, certificates.context()) == old
+        new = serial(certificates.server().cert)
+        assert [line["fields"]["message"] for line in hang_up(server, 1)] == ["certificates reloaded"]
+        assert shown(server.url, certificates.context()) == new
+        assert server.stop() == 0
+
+
+def test_sighup_without_certificates_does_no_harm(tmp_path):
+    with ServerProcess(tmp_path) as server, SyncClient(server.url) as client:
+        job = client.enqueue_raw("t", None)
+        assert [line["fields"]["message"] for line in hang_up(server, 1)] == ["nothing to reload"]
+        assert client.get_job(job.id).status == "ready"
+        assert server.stop() == 0

@@ -1,0 +1,63 @@
+"""The page of limits says what the code holds to."""
+
+from __future__ import annotations
+
+import pytest
+
+from docs.pages import ROOT
+from zizq.engine.cron import grammar, rules, schedule
+from zizq.server import endpoint, payload_process, payloads
+from zizq.server.descriptors import ADMIN
+from zizq.server.http import exchange, load, take
+from zizq.server.settings import flag_of, options
+from zizq.store.base import PAGE_BYTES
+from zizq.wire import codec, framing
+from zizq.wire.operations import MAX_LIMIT
+from zizq.words import size
+
+PAGE = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
+ROWS = [line for line in PAGE.splitlines() if line.startswith("|")]
+BOUNDING = [
+    (setting.name, option.show(setting.default))
+    for setting, option in options()
+    if setting.name.startswith(("max_", "filter_", "global_"))
+    # How often, and not how much.
+    and setting.name != "max_worker_deaths"
+]
+
+
+@pytest.mark.parametrize(("name", "default"), BOUNDING)
+def test_every_option_that_bounds_is_there_with_its_default(name: str, default: str) -> None:
+    [row] = [row for row in ROWS if f"`{flag_of(name)}`" in row]
+    assert default in row
+
+
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [
+        ("First line and headers", size(endpoint.MAX_HEAD).replace("KiB", " KiB")),
+        ("Time for a body", f"{endpoint.PATIENCE_S:g} s of silence; {load.GRACE_S} s in all"),
+        ("Time for a body", f"and then {load.PACE >> 10} KiB a second"),
+        ("Bytes that an HTTP/2 client", f"{endpoint.WINDOW >> 20} MiB"),
+        ("Connections to the admin API", str(ADMIN)),
+        ("What waits in memory", f"{32 * exchange.PIECE >> 20} MiB"),
+        ("Jobs of one take", f"{take.MOST}, and {take.TAKE_BYTES >> 20} MiB"),
+        ("Jobs of one take", f"the first has {take.FIRST}"),
+        ("Nesting", f"{codec.MAX_DEPTH} levels"),
+        ("Values in a payload", f"{payload_process.MOST_VALUES:,}"),
+        ("Values in a payload", f"{payloads.SMALL >> 10} KiB"),
+        ("Reading such a payload", f"{payloads.TIMEOUT_MS / 1000:g} s"),
+        ("Reading such a payload", f"{payloads.MEMORY >> 30} GiB"),
+        ("Jobs on a page", f"{MAX_LIMIT}, and {PAGE_BYTES >> 20} MiB"),
+        ("Entries of a cron group", str(rules.MAX_ENTRIES)),
+        ("Characters of a cron", str(grammar.MAX_LENGTH)),
+        ("Years", f"{schedule.FIRST_YEAR} to {schedule.LAST_YEAR}"),
+    ],
+)  # fmt: skip
+def test_every_other_limit_is_the_one_in_the_code(what: str, value: str) -> None:
+    [row] = [row for row in ROWS if row.startswith(f"| {what}")]
+    assert value in row
+
+
+def test_frames_of_clients_are_there_too() -> None:
+    assert f"frames of {framing.MAX_FRAME >> 20} MiB" in PAGE

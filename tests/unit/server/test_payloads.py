@@ -1,0 +1,85 @@
+"""Large payloads are read by a process of their own, and come out as small ones do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from unit.server.processes import children_of, contents, needs_proc
+from zizq.errors import BadRequest, Unavailable
+from zizq.server.payload_process import MOST_VALUES
+from zizq.server.payloads import SMALL, Payloads
+from zizq.wire import codec
+from zizq.wire.codec import MAX_DEPTH, Format
+
+FORMS = list(Format)
+LARGE = "x" * SMALL
+
+
+def encoded(value: Any, form: Format) -> msgspec.Raw:
+    return msgspec.Raw(codec.encode(value, form))
+
+
+@asynccontextmanager
+async def reading() -> AsyncIterator[Payloads]:
+    payloads = Payloads()
+    try:
+        yield payloads
+    finally:
+        await payloads.stop()
+
+
+def readers() -> list[int]:
+    return [pid for pid in children_of(os.getpid()) if "payload_process" in contents(pid, "cmdline")]
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_large_payload_is_stored_as_a_small_one_is(form: Format) -> None:
+    raw = encoded({"b": [1.5, None, {"z": 2**63, "a": "ü"}], "a": LARGE}, form)
+    async with reading() as payloads:
+        assert await payloads.stored(raw, form) == codec.payload_to_store(raw, form)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("what", ["too deep", "cut off"])
+async def test_what_is_wrong_with_a_large_payload_is_told_in_the_same_words(form: Format, what: str) -> None:
+    nested: Any = LARGE
+    for _ in range(MAX_DEPTH + 1):
+        nested = [nested]
+    raw = encoded(nested, form) if what == "too deep" else msgspec.Raw(bytes(encoded(LARGE, form))[:-2])
+    with pytest.raises(BadRequest) as here:
+        codec.payload_to_store(raw, form)
+    async with reading() as payloads:
+        with pytest.raises(BadRequest) as there:
+            await payloads.stored(raw, form)
+    assert str(there.value) == str(here.value)
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_payload_of_too_many_values_is_refused(form: Format) -> None:
+    async with reading() as payloads:
+        assert await payloads.stored(encoded([1] * (MOST_VALUES - 1), form), form)
+        with pytest.raises(BadRequest, match=f"it has {MOST_VALUES + 1} values: send at most {MOST_VALUES}"):
+            await payloads.stored(encoded([1] * MOST_VALUES, form), form)
+
+
+@needs_proc
+async def test_small_payloads_need_no_process_and_none_is_left() -> None:
+    async with reading() as payloads:
+        await payloads.stored(encoded("x" * (SMALL - 10), Format.JSON), Format.JSON)
+        assert readers() == []
+        await payloads.stored(encoded(LARGE, Format.JSON), Format.JSON)
+        assert len(readers()) == 1
+    assert readers() == []
+
+
+async def test_a_server_that_stops_reads_no_large_payload() -> None:
+    async with reading() as payloads:
+        pass
+    with pytest.raises(Unavailable, match="no large payload can be read: the server is stopping"):
+        await payloads.stored(encoded(LARGE, Format.JSON), Format.JSON)
