@@ -7,18 +7,21 @@ one instant, before and after which the journal looks on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from random import Random
 from typing import Any
 
 from trust.journal import Journal
 from trust.loop import Process
+from zizq.engine.transitions import Cause
 from zizq.errors import Unavailable
+from zizq.job import ErrorRecord, JobRecord
 from zizq.store.base import Listener, Silence
 from zizq.store.memory import MemoryStore
 
 READS = frozenset(("page", "count", "get", "errors", "error", "queues", "budgets", "crons", "cron", "due_crons",
-                   "next_cron", "next_due", "next_overdue", "in_flight", "pending"))  # fmt: skip
+                   "next_cron", "next_due", "next_overdue", "in_flight", "pending", "tally", "oldest_ready", "held",
+                   "tokens", "window", "find", "storage"))  # fmt: skip
 NEVER_FAIL = frozenset(("release", "release_jobs"))
 
 
@@ -75,6 +78,10 @@ class Tenure:
     def overdue(self, at: int) -> None:
         """A job in flight will be overdue."""
         self._listener.overdue(at)
+
+    def moved(self, cause: Cause, jobs: Sequence[JobRecord] | None, errors: Sequence[ErrorRecord] = ()) -> None:
+        """Jobs went through a move."""
+        self._listener.moved(cause, jobs, errors)
 
     # ── what the server calls ──
 

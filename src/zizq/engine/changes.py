@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -16,6 +16,8 @@ from zizq.policy import Backoff, Retention
 
 class Delete(msgspec.Struct, frozen=True, tag="delete"):
     """Remove jobs in any status, with payloads and errors."""
+
+    cause: ClassVar = Cause.DELETE
 
     def suits(self, status: Status) -> bool:
         """Whether jobs in a status can be deleted: all can."""
@@ -63,6 +65,8 @@ class Patch(msgspec.Struct, frozen=True, kw_only=True, tag="patch"):
     retention: RetentionPatch | UnsetType | None = UNSET
     timeout_ms: int | UnsetType | None = UNSET
 
+    cause: ClassVar = Cause.PATCH
+
     def suits(self, status: Status) -> bool:
         """Whether jobs in a status can be patched: those that are not finished."""
         return status not in TERMINAL
@@ -93,6 +97,8 @@ class Patch(msgspec.Struct, frozen=True, kw_only=True, tag="patch"):
 class Retry(msgspec.Struct, frozen=True, tag="retry"):
     """Bring dead jobs back to ready, as if they had never run: no attempts, no errors (protocol.md#2.11)."""
 
+    cause: ClassVar = Cause.RETRY
+
     def suits(self, status: Status) -> bool:
         """Whether jobs in a status can be retried: dead ones."""
         return allows(status, Cause.RETRY, Status.READY)
@@ -121,6 +127,8 @@ class Rebind(msgspec.Struct, frozen=True, kw_only=True, tag="rebind"):
     def draws(self) -> tuple[Draw, ...]:
         """The draws that it brings, which their budgets must be able to pay."""
         return self.all or ((self.put,) if self.put is not None else ())
+
+    cause: ClassVar = Cause.PATCH
 
     def suits(self, status: Status) -> bool:
         """Whether what jobs in a status draw on can be changed: while they wait."""

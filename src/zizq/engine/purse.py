@@ -65,6 +65,10 @@ class Purse:
         """All budgets, sorted by their keys."""
         return [self._buckets[key].budget for key in sorted(self._buckets)]
 
+    def tokens(self, now: int) -> dict[str, int]:
+        """How many tokens each budget has; fewer than none are a debt."""
+        return {key: bucket.tokens(now) for key, bucket in self._buckets.items()}
+
     def put(self, budget: Budget, now: int, state: BucketState | None = None) -> None:
         """Note a budget that is new, that has changed, or that was read with its state at the start."""
         bucket = self._buckets.get(budget.key)

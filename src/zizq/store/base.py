@@ -37,7 +37,9 @@ from zizq.budget import Budget
 from zizq.cron import CronEntry, CronGroup
 from zizq.engine.changes import Change
 from zizq.engine.selection import Selection
+from zizq.engine.transitions import Cause
 from zizq.job import ErrorRecord, Failure, JobRecord
+from zizq.store.views import Views
 
 Order = Literal["asc", "desc"]
 
@@ -98,6 +100,18 @@ class Listener(Protocol):
     def overdue(self, at: int) -> None:
         """A job in flight will be overdue at this instant."""
 
+    def moved(self, cause: Cause, jobs: Sequence[JobRecord] | None, errors: Sequence[ErrorRecord] = ()) -> None:
+        """Jobs went through a move of `engine.transitions`, but for takes, of which whoever takes knows.
+
+        Told once for all that moved together, and so mostly of many.
+
+        Args:
+            cause: Which move. A rebind is told of as a patch.
+            jobs: The jobs as they are after it, or as they were where they are gone; maybe without payloads. None where
+                so many changed at once that lists are better read anew.
+            errors: Of a failure: the error of each of the jobs.
+        """
+
 
 class Silence:
     """A listener that does nothing."""
@@ -114,8 +128,11 @@ class Silence:
     def overdue(self, at: int) -> None:
         """Nothing."""
 
+    def moved(self, cause: Cause, jobs: Sequence[JobRecord] | None, errors: Sequence[ErrorRecord] = ()) -> None:
+        """Nothing."""
 
-class Store(Protocol):
+
+class Store(Views, Protocol):
     """Jobs, their payloads and their errors; and the crons that enqueue some."""
 
     async def open(self, listener: Listener) -> None:

@@ -25,3 +25,41 @@ class StoreFacts(NamedTuple):
     free: int = 0
     log_size: int = 0
     holder: int | None = None
+
+
+class Times(NamedTuple):
+    """How long something took, each time that it was done.
+
+    Args:
+        counts: How many took less than 2**n microseconds and not less than half of that, for n from 0.
+        total_us: All of them together, in microseconds.
+        last_us: The last ones, in microseconds, in no order.
+    """
+
+    counts: tuple[int, ...] = ()
+    total_us: int = 0
+    last_us: tuple[int, ...] = ()
+
+
+class StorageFacts(NamedTuple):
+    """What an open store knows of its files and commits; sizes are in bytes, and 0 where there are no files.
+
+    Args:
+        size: The database.
+        log_size: The write-ahead log beside it.
+        free: How much of the database is of no use just now.
+        commits: Commits since the store was opened.
+        calls: The calls that they carried out.
+        commit: How long commits took, from the first statement on.
+        fsync: How long those took of them that waited for the disk.
+        checkpoint_at: When the log was last copied into the database, in Unix milliseconds.
+    """
+
+    size: int = 0
+    log_size: int = 0
+    free: int = 0
+    commits: int = 0
+    calls: int = 0
+    commit: Times = Times()
+    fsync: Times = Times()
+    checkpoint_at: int | None = None

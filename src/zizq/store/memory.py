@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from itertools import accumulate, islice
+from itertools import islice
 from pathlib import Path
 
 from zizq.budget import Budget, Draw
@@ -19,14 +19,16 @@ from zizq.engine.changes import Change, Rebind, Retry
 from zizq.engine.cron import rules
 from zizq.engine.decide import Settled
 from zizq.engine.selection import Selection
+from zizq.engine.transitions import Cause
 from zizq.engine.window import key_of
 from zizq.errors import Outdated, Unprocessable, Unsupported
 from zizq.job import TERMINAL, ErrorRecord, Failure, JobRecord, Status
 from zizq.policy import Defaults
-from zizq.store.base import NO_BUDGETS, NOTHING, PAGE_BYTES, Changed, Compacted, Due, Listener, Order, Page, Silence
+from zizq.store.base import NO_BUDGETS, NOTHING, Changed, Compacted, Due, Listener, Silence
+from zizq.store.memory_reads import MemoryReads
 
 
-class MemoryStore:
+class MemoryStore(MemoryReads):
     """A store that lasts as long as its process.
 
     Args:
@@ -72,8 +74,10 @@ class MemoryStore:
         outcome = self._admit(jobs, now, create)
         for job in folds:
             self._jobs[job.id] = self._jobs[job.id].with_(payload=job.payload)
-        self._announce([job for job, stands in zip(jobs, outcome, strict=True) if stands is job])
+        stored = [job for job, stands in zip(jobs, outcome, strict=True) if stands is job]
+        self._announce(stored)
         self._announce(folds)
+        self._tell(Cause.ENQUEUE, stored)
         return outcome
 
     def _admit(self, jobs: Sequence[JobRecord], now: int, create: Mapping[str, Budget]) -> list[JobRecord]:
@@ -214,6 +218,7 @@ class MemoryStore:
             if settled is not None:
                 self._settle(settled)
                 self._free([job_id])
+                self._tell_failed(settled)
 
     async def release_jobs(self, ids: Sequence[str], owners: Collection[int] | None = None) -> list[bool]:
         """Give back jobs that are in flight."""
@@ -222,7 +227,9 @@ class MemoryStore:
         self._free(held)
         for job_id in held:
             self._jobs[job_id] = decide.on_release(self._jobs[job_id])
-        self._announce([self._jobs[job_id] for job_id in held])
+        released = [self._jobs[job_id] for job_id in held]
+        self._announce(released)
+        self._tell(Cause.RELEASE, released)
         return found
 
     async def in_flight(self, ids: Collection[str]) -> dict[str, JobRecord]:
@@ -233,9 +240,11 @@ class MemoryStore:
         """Complete jobs that are in flight."""
         found = [job_id in self._owner for job_id in ids]
         held = [job_id for job_id in ids if job_id in self._owner]
-        for job_id in held:
-            self._settle(decide.on_success(self._jobs[job_id], now, self._defaults))
+        settled = [decide.on_success(self._jobs[job_id], now, self._defaults) for job_id in held]
+        for one in settled:
+            self._settle(one)
         self._free(held)
+        self._tell(Cause.SUCCEED, [one.job for one in settled])
         return found
 
     async def fail(self, job_id: str, failure: Failure, now: int) -> JobRecord | None:
@@ -246,6 +255,7 @@ class MemoryStore:
         self._settle(settled)
         self._free([job_id])
         self._announce([settled.job])
+        self._tell_failed(settled)
         return settled.job.with_(payload=None)
 
     async def fail_overdue(self, now: int, limit: int) -> int:
@@ -257,6 +267,7 @@ class MemoryStore:
             self._settle(settled)
             self._free([job_id])
             self._announce([settled.job])
+            self._tell_failed(settled)
         return len(overdue)
 
     async def next_overdue(self) -> int | None:
@@ -282,6 +293,7 @@ class MemoryStore:
         self._announce(after)
         # Others may have waited behind them.
         self._tell_of_budgets({draw.key for job in chosen for draw in job.budgets or ()})
+        self._tell(change.cause, after or chosen)
         named = selection.ids is not None and len(selection.ids) == 1
         return Changed(len(chosen), after[0].with_(payload=None) if named and after else None)
 
@@ -294,6 +306,7 @@ class MemoryStore:
         ready = [decide.on_promote(job) for job in due]
         self._jobs.update((job.id, job) for job in ready)
         self._announce(ready)
+        self._tell(Cause.PROMOTE, ready)
         return len(ready)
 
     async def next_due(self) -> int | None:
@@ -315,45 +328,11 @@ class MemoryStore:
 
     async def reap(self, now: int, limit: int) -> int:
         """Remove finished jobs past their retention."""
-        expired = [job.id for job in self._jobs.values() if decide.is_expired(job, now)][:limit]
-        for job_id in expired:
-            self._remove(job_id)
+        expired = [job for job in self._jobs.values() if decide.is_expired(job, now)][:limit]
+        for job in expired:
+            self._remove(job.id)
+        self._tell(Cause.REAP, expired)
         return len(expired)
-
-    async def get(self, job_id: str, now: int) -> JobRecord | None:
-        """One job with its payload."""
-        job = self._jobs.get(job_id)
-        return None if job is None or decide.is_expired(job, now) else job
-
-    async def page(self, selection: Selection, after: str | None, order: Order, limit: int, now: int) -> Page:
-        """The first jobs of a selection by identifier."""
-        found = sorted(self._selected(selection, now), key=lambda job: job.id, reverse=order == "desc")
-        if after is not None:
-            found = [job for job in found if (job.id > after if order == "asc" else job.id < after)]
-        sizes = accumulate(len(job.payload or b"") for job in found)
-        fitting = sum(1 for size in sizes if size <= PAGE_BYTES)
-        jobs = found[: min(limit, max(1, fitting))]
-        return Page(jobs, len(found) > len(jobs))
-
-    async def count(self, selection: Selection, now: int) -> int:
-        """How many jobs a selection has."""
-        return len(self._selected(selection, now))
-
-    async def errors(self, job_id: str, after: int | None, order: Order, limit: int) -> list[ErrorRecord]:
-        """Failures of a job by attempt."""
-        records = sorted(self._errors.get(job_id, ()), key=lambda record: record.attempt, reverse=order == "desc")
-        if after is not None:
-            records = [r for r in records if (r.attempt > after if order == "asc" else r.attempt < after)]
-        return records[:limit]
-
-    async def error(self, job_id: str, attempt: int) -> ErrorRecord | None:
-        """One failure of a job."""
-        return next((record for record in self._errors.get(job_id, ()) if record.attempt == attempt), None)
-
-    async def queues(self, now: int) -> list[str]:
-        """The queues that hold a job."""
-        names = {job.queue for job in self._jobs.values() if not decide.is_expired(job, now)}
-        return sorted(names, key=str.encode)
 
     async def crons(self) -> list[str]:
         """The names of all cron groups."""
@@ -430,6 +409,7 @@ class MemoryStore:
         self._free(list(self._owner))
         for kept in (self._jobs, self._errors, self._deaths, self._batched, self._buckets, self._crons):
             kept.clear()
+        self._listener.moved(Cause.DELETE, None)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Sequence[Path]]:
@@ -448,9 +428,6 @@ class MemoryStore:
     def _scheduled(self) -> list[JobRecord]:
         waiting = [job for job in self._jobs.values() if job.status is Status.SCHEDULED]
         return sorted(waiting, key=lambda job: (job.ready_at, job.id))
-
-    def _selected(self, selection: Selection, now: int) -> list[JobRecord]:
-        return [job for job in self._jobs.values() if job in selection and not decide.is_expired(job, now)]
 
     def _apply(self, change: Change, job: JobRecord, now: int) -> JobRecord | None:
         after = change.apply(job, now)
@@ -490,6 +467,13 @@ class MemoryStore:
                 self._buckets[draw.key].give_back(draw.cost)
         if draws:
             self._tell_of_budgets({draw.key for draw in draws})
+
+    def _tell(self, cause: Cause, jobs: Sequence[JobRecord], errors: Sequence[ErrorRecord] = ()) -> None:
+        if jobs:
+            self._listener.moved(cause, jobs, errors)
+
+    def _tell_failed(self, settled: Settled) -> None:
+        self._tell(Cause.FAIL, [settled.job], [settled.error] if settled.error is not None else [])
 
     def _announce(self, jobs: Iterable[JobRecord]) -> None:
         ready = dict.fromkeys(job.queue for job in jobs if job.status is Status.READY)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from zizq.clock import Dice
 from zizq.engine import admit
 from zizq.engine.changes import Change, Delete
 from zizq.engine.selection import Selection
+from zizq.engine.transitions import Cause
 from zizq.ids import IdGenerator
-from zizq.job import Failure, JobRecord, Status
+from zizq.job import ErrorRecord, Failure, JobRecord, Status
 from zizq.policy import Backoff, Defaults
 from zizq.store.base import Changed, Order, Store
 from zizq.testing.clock import LoadedDice, ManualClock
@@ -41,6 +42,8 @@ class Recorder:
         self.due: list[int] = []
         self.freed_by: dict[int, int] = {}
         self.overdue_at: list[int] = []
+        self.moves: list[tuple[Cause, Sequence[JobRecord] | None]] = []
+        self.errors: list[ErrorRecord] = []
 
     def available(self, queues: Collection[str]) -> None:
         """Remember queues with ready jobs."""
@@ -57,6 +60,11 @@ class Recorder:
     def overdue(self, at: int) -> None:
         """Remember when a job is overdue."""
         self.overdue_at.append(at)
+
+    def moved(self, cause: Cause, jobs: Sequence[JobRecord] | None, errors: Sequence[ErrorRecord] = ()) -> None:
+        """Remember who moved."""
+        self.moves.append((cause, None if jobs is None else list(jobs)))
+        self.errors += errors
 
 
 class Bench:

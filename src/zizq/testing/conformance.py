@@ -23,9 +23,12 @@ from zizq.testing.catalog_conformance import CatalogConformance
 from zizq.testing.cron_conformance import CronConformance, DurableCronConformance
 from zizq.testing.key_conformance import KeyConformance
 from zizq.testing.lease_conformance import DurableLeaseConformance, LeaseConformance
+from zizq.testing.view_conformance import ViewConformance
 
 
-class StoreConformance(CatalogConformance, KeyConformance, BudgetConformance, CronConformance, LeaseConformance):
+class StoreConformance(
+    CatalogConformance, KeyConformance, BudgetConformance, CronConformance, LeaseConformance, ViewConformance
+):
     """The suite; a subclass overrides `make`."""
 
     # ── enqueue ──

@@ -193,14 +193,8 @@ class ChangeStatements:
         return [self.ready_lanes() for _ in calls]
 
     def ready_lanes(self) -> list[str]:
-        """The lanes that hold ready jobs; each takes one step in the index, however many jobs it has."""
-        step = """SELECT queue, budgets FROM jobs INDEXED BY ready WHERE status = 1 AND (queue, budgets) > (?, ?)
-                  ORDER BY queue, budgets LIMIT 1"""
-        lanes: list[str] = []
-        found: Any = ("", "")
-        while (found := self._db.execute(step, found).fetchone()) is not None:
-            lanes.append(lane(*found))
-        return lanes
+        """The lanes that hold ready jobs."""
+        return [lane(*found) for found in ready_lanes(self._db)]
 
     def forget(self) -> None:
         """Nothing is pending any more."""
@@ -263,6 +257,17 @@ class ChangeStatements:
         if columns:
             after = [one.after for one in moved if one.after is not None]
             sql.update_jobs(self._db, columns, [[job.id, *rows.to_values(job, columns)] for job in after])
+
+
+def ready_lanes(db: apsw.Connection) -> list[tuple[str, str]]:
+    """The queues and budgets of the lanes that hold ready jobs; a step in the index each, however many jobs it has."""
+    step = """SELECT queue, budgets FROM jobs INDEXED BY ready WHERE status = 1 AND (queue, budgets) > (?, ?)
+              ORDER BY queue, budgets LIMIT 1"""
+    lanes: list[tuple[str, str]] = []
+    found: Any = ("", "")
+    while (found := db.execute(step, found).fetchone()) is not None:
+        lanes.append(found)
+    return lanes
 
 
 def _patched(one: Settled, patch: Patch) -> Settled:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from zizq.engine.changes import Change, Delete, Rebind
 from zizq.engine.decide import Settled, on_release
 from zizq.engine.selection import Selection
+from zizq.engine.transitions import Cause
 from zizq.engine.window import ReadySet
 from zizq.errors import Unavailable
 from zizq.job import JobRecord, Status
@@ -104,6 +105,7 @@ class Changes:
         land: Forgets jobs that were in flight, and tells of it.
         flight: The jobs in flight.
         ice: What takes must not hand out.
+        tell: Hears of jobs that were changed; None for many.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Changes:
         land: Callable[[Sequence[str]], None],
         flight: Flight,
         ice: Ice,
+        tell: Callable[[Cause, Sequence[JobRecord] | None], None],
     ) -> None:
         self._write = write
         self._find = find
@@ -123,6 +126,7 @@ class Changes:
         self._land = land
         self._flight = flight
         self._ice = ice
+        self._tell = tell
         self._one_at_a_time = asyncio.Lock()
         self._turns: set[asyncio.Task[Changed]] = set()
         self._finishing: asyncio.Task[None] | None = None
@@ -206,7 +210,7 @@ class Changes:
         if ids is not None and selection == Selection(ids=ids) and isinstance(change, Delete) and not self.in_bulk:
             # Whatever a take does meanwhile, a deleted job is gone: nothing to freeze, nobody to wait for.
             call = self._call(ids, selection, change, now)
-            return _summary(selection, await self._write(Step.CHANGE, call, then=self._moved))
+            return _summary(selection, await self._write(Step.CHANGE, call, then=partial(self._moved, change)))
         turn = asyncio.create_task(self._in_turn(selection, change, now))
         self._turns.add(turn)
         turn.add_done_callback(self._turns.discard)
@@ -245,7 +249,7 @@ class Changes:
                     return await self._change_many(_chained(ids, more, parts), selection, change, now)
                 ids = more
             call = self._call(ids, selection, change, now)
-            return _summary(selection, await self._freeze(Step.CHANGE, call, self._moved)), None
+            return _summary(selection, await self._freeze(Step.CHANGE, call, partial(self._moved, change))), None
 
     async def _parts(self, selection: Selection, now: int) -> AsyncIterator[Sequence[str]]:
         """The identifiers of a selection, `FEW` at a time."""
@@ -276,27 +280,31 @@ class Changes:
         self._ice.freeze(call.ids)
         return await self._write(step, call, then=heard, otherwise=thaw)
 
-    def _moved(self, moved: Sequence[Moved]) -> None:
+    def _moved(self, change: Change, moved: Sequence[Moved]) -> None:
         """Jobs were changed."""
         for job, _ in moved:
             if job.id not in self._flight and job.status in (Status.READY, Status.IN_FLIGHT):
                 self._ice.withdraw(job)
-        self._enter(moved)
+        stay = self._enter(moved)
+        if moved:
+            self._tell(change.cause, stay or [job for job, _ in moved])
 
-    def _enter(self, moved: Sequence[Moved]) -> None:
-        """Put changed jobs where they belong now."""
-        landed, arrived = [], []
+    def _enter(self, moved: Sequence[Moved]) -> list[JobRecord]:
+        """Put changed jobs where they belong now; returns those that are still there, as they are."""
+        landed, arrived, held = [], [], []
         for before, after in moved:
             if before.id in self._flight:
                 if after is None:
                     landed.append(before.id)
                 else:
                     self._flight.replace(after)
+                    held.append(after)
             elif after is not None:
                 # What was in flight at the call may have been released meanwhile.
                 arrived.append(on_release(after) if after.status is Status.IN_FLIGHT else after)
         self._land(landed)
         self._announce(arrived)
+        return [*arrived, *held]
 
     # ── many ──
 
@@ -330,6 +338,7 @@ class Changes:
     def _arm(self, armed: Armed) -> None:
         """The change has happened."""
         self.armed = armed
+        self._tell(armed.change.cause, None)
         held = self._flight.among(self.held)
         if isinstance(armed.change, Delete):
             self._land(list(held))

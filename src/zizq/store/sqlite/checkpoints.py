@@ -20,6 +20,7 @@ from pathlib import Path
 
 import apsw
 
+from zizq.clock import SystemClock
 from zizq.store.sqlite.mending import Lost, mend
 from zizq.store.sqlite.schema import closed_on_error, connect
 
@@ -53,6 +54,8 @@ class Checkpoints:
         self._log = threading.Lock()
         self.commits = 0
         """How many commits wrote something."""
+        self.copied_at: int | None = None
+        """When the log was last copied, in Unix milliseconds."""
         self.in_doubt = False
         """Whether a sync has failed and the log was not mended since."""
         self.lost: str | None = None
@@ -154,7 +157,9 @@ class Checkpoints:
             if self.in_doubt:
                 return None
             try:
-                return self._checkpoint(db, mode)
+                done = self._checkpoint(db, mode)
+                self.copied_at = SystemClock().wall_ms()
+                return done
             except apsw.BusyError:
                 raise
             except apsw.Error as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from zizq.engine.deadlines import Deadlines
@@ -71,6 +72,10 @@ class Flight:
     def among(self, ids: Collection[str]) -> dict[str, JobRecord]:
         """Those of the identifiers that are in flight, without their payloads."""
         return {job_id: self._holdings[job_id].job for job_id in ids if job_id in self._holdings}
+
+    def held(self, owner: int, limit: int) -> list[JobRecord]:
+        """The jobs that an owner has held longest, without their payloads."""
+        return [self._holdings[job_id].job for job_id in islice(self._owned.get(owner, ()), limit)]
 
     def replace(self, job: JobRecord) -> None:
         """Change a job that is in flight."""

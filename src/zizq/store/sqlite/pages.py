@@ -121,12 +121,13 @@ def _counted(at: Instant, selection: Selection) -> int:
     total = 0
     for (queue, kind, status), jobs in counts.items():
         if _lets_in(selection.queues, queue) and _lets_in(selection.types, kind):
-            for name, n in _true_statuses(status, jobs, flying[queue, kind]):
+            for name, n in true_statuses(status, jobs, flying[queue, kind]):
                 total += n if _lets_in(selection.statuses, name) else 0
     return total
 
 
-def _true_statuses(status: int, jobs: int, flying: int) -> Iterable[tuple[Status, int]]:
+def true_statuses(status: int, jobs: int, flying: int) -> Iterable[tuple[Status, int]]:
+    """Jobs of one stored status, by the statuses that they truly have."""
     if status == _READY:
         return ((Status.READY, jobs - flying), (Status.IN_FLIGHT, flying))
     return ((rows.NAMED[status], jobs),)

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from zizq.engine.decide import Settled
 from zizq.engine.purse import Purse
+from zizq.engine.transitions import Cause
 from zizq.engine.window import ReadySet
 from zizq.job import JobRecord, Status
 from zizq.policy import Defaults
@@ -59,6 +61,14 @@ class Parts:
         waiting = [job.ready_at for job in jobs if job.status is Status.SCHEDULED]
         if waiting:
             self._listener.scheduled(min(waiting))
+
+    def _tell_settled(self, settled: Sequence[Settled]) -> None:
+        """Tell of jobs that succeeded, or of such that failed."""
+        jobs = [one.job for one in settled]
+        if settled[0].error is None:
+            self._listener.moved(Cause.SUCCEED, jobs)
+        else:
+            self._listener.moved(Cause.FAIL, jobs, [one.error for one in settled if one.error is not None])
 
     def _land(self, ids: Sequence[str]) -> None:
         for owner, count in self._flight.land(ids).items():

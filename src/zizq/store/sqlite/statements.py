@@ -213,17 +213,17 @@ class Statements:
                    RETURNING {rows.LIGHT_ONLY}"""  # noqa: S608 - constants
         return [[rows.to_job(row) for row in self._db.execute(text, call)] for call in calls]
 
-    def reap(self, calls: Sequence[tuple[int, int]]) -> list[int]:
+    def reap(self, calls: Sequence[tuple[int, int]]) -> list[list[JobRecord]]:
         """Remove finished jobs past their retention."""
         text = f"""DELETE FROM jobs WHERE id IN (
                        SELECT id FROM jobs INDEXED BY purge WHERE purge_at <= ? {self.changes.unless_pending}
                        ORDER BY purge_at LIMIT ?)
-                   RETURNING id"""  # noqa: S608 - constants
+                   RETURNING {rows.BARE}"""  # noqa: S608 - constants
         outcomes = []
         for call in calls:
-            removed = [row[0] for row in self._db.execute(text, call)]
-            sql.delete(self._db, "errors", "job_id", removed)
-            outcomes.append(len(removed))
+            removed = [rows.to_job(row) for row in self._db.execute(text, call)]
+            sql.delete(self._db, "errors", "job_id", [job.id for job in removed])
+            outcomes.append(removed)
         self._db.execute("DELETE FROM tally WHERE jobs = 0")
         return outcomes
 

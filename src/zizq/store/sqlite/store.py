@@ -26,6 +26,7 @@ from zizq.engine import purse
 from zizq.engine.budgets import MAX_BUDGETS
 from zizq.engine.changes import Change
 from zizq.engine.selection import Selection
+from zizq.engine.transitions import Cause
 from zizq.engine.window import ReadySet
 from zizq.errors import ConfigError
 from zizq.job import JobRecord, any_bound
@@ -39,11 +40,11 @@ from zizq.store.sqlite.crons import CronCalls
 from zizq.store.sqlite.flight import Flight
 from zizq.store.sqlite.key_statements import AdmitCall, Admitted
 from zizq.store.sqlite.readers import Readers
-from zizq.store.sqlite.reads import ReadCalls
 from zizq.store.sqlite.schema import FolderLock, open_database
 from zizq.store.sqlite.statements import Begun, Statements, Step
 from zizq.store.sqlite.takes import TakeCalls
 from zizq.store.sqlite.upkeep import UpkeepCalls
+from zizq.store.sqlite.view_calls import ViewCalls
 from zizq.store.sqlite.writer import Writer
 
 READER_CACHE_BYTES = 2 * 2**20
@@ -53,7 +54,7 @@ LISTERS = 2
 """Threads for lists and counts, which may take long."""
 
 
-class SqliteStore(TakeCalls, ReadCalls, CronCalls, UpkeepCalls):
+class SqliteStore(TakeCalls, ViewCalls, CronCalls, UpkeepCalls):
     """Jobs in one SQLite database; used by one process at a time.
 
     Args:
@@ -113,13 +114,13 @@ class SqliteStore(TakeCalls, ReadCalls, CronCalls, UpkeepCalls):
             self._lock = None
             raise
         self._checkpoints = Checkpoints(path, statements.db)
-        self._writer = Writer(statements, self._checkpoints, self._batch, self._announce)
+        self._writer = Writer(statements, self._checkpoints, self._batch, self._enqueued)
         self._backups = Backups(path, SystemClock())
         self._readers = Readers(path, READER_CACHE_BYTES, READERS, self._checkpoints)
         self._listers = Readers(path, READER_CACHE_BYTES, LISTERS, self._checkpoints)
         self._ice = Ice(self._ready, self._announce)
         self._changes = Changes(
-            self._write, self._find, self._announce, self._reopen, self._land, self._flight, self._ice
+            self._write, self._find, self._announce, self._reopen, self._land, self._flight, self._ice, listener.moved
         )
         for lane in begun.lanes:
             self._ready.open(lane)
@@ -173,6 +174,11 @@ class SqliteStore(TakeCalls, ReadCalls, CronCalls, UpkeepCalls):
         await self._writer.call(Step.ENQUEUE, jobs, durable=self._enqueue_durable)
         return jobs
 
+    def _enqueued(self, jobs: Sequence[JobRecord]) -> None:
+        """A commit has added jobs."""
+        self._announce(jobs)
+        self._listener.moved(Cause.ENQUEUE, jobs)
+
     async def _admit(self, call: AdmitCall) -> Sequence[JobRecord]:
         """Insert new jobs of which some have keys, or draw on budgets."""
         # No take may hand out a job whose payload is being written.
@@ -186,6 +192,8 @@ class SqliteStore(TakeCalls, ReadCalls, CronCalls, UpkeepCalls):
             stored = [job for job, stands in zip(call.jobs, admitted.jobs, strict=True) if stands is job]
             self._announce([*stored, *admitted.folded])
             self._ice.thaw(on_ice)
+            if stored:
+                self._listener.moved(Cause.ENQUEUE, stored)
 
         self._ice.freeze(on_ice)
         admitted: Admitted = await self._writer.call(
@@ -214,11 +222,22 @@ class SqliteStore(TakeCalls, ReadCalls, CronCalls, UpkeepCalls):
     async def promote(self, now: int, limit: int) -> int:
         """Make scheduled jobs ready whose time has come."""
         self._purse.ring(now)
-        return len(await self._write(Step.PROMOTE, (now, limit), then=self._announce))
+
+        def then(jobs: Sequence[JobRecord]) -> None:
+            self._announce(jobs)
+            if jobs:
+                self._listener.moved(Cause.PROMOTE, jobs)
+
+        return len(await self._write(Step.PROMOTE, (now, limit), then=then))
 
     async def reap(self, now: int, limit: int) -> int:
         """Remove finished jobs past their retention; once there are none, give free space back to the disk."""
-        reaped: int = await self._write(Step.REAP, (now, limit))
+
+        def then(jobs: Sequence[JobRecord]) -> None:
+            if jobs:
+                self._listener.moved(Cause.REAP, jobs)
+
+        reaped = len(await self._write(Step.REAP, (now, limit), then=then))
         if reaped < limit:
             await self._trim()
         return reaped
@@ -243,5 +262,6 @@ class SqliteStore(TakeCalls, ReadCalls, CronCalls, UpkeepCalls):
             self._ice.clear()
             for owner, count in self._flight.clear().items():
                 self._listener.freed(owner, count)
+            self._listener.moved(Cause.DELETE, None)
 
         await self._write(Step.RESET, None, then=then)

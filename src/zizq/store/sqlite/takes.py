@@ -13,6 +13,7 @@ import msgspec
 from zizq.clock import Dice
 from zizq.engine import decide
 from zizq.engine.decide import Settled
+from zizq.engine.transitions import Cause
 from zizq.engine.window import FIRST
 from zizq.job import Failure, JobRecord
 from zizq.store.sqlite.flight import IN_TRANSIT, settled_ids
@@ -110,9 +111,14 @@ class TakeCalls(Parts):
             # Those deleted meanwhile are not in flight any more, and others may have been patched.
             held = self._flight.among([job.id for job in claimed])
             self._land(list(held))
-            self._announce([decide.on_release(job) for job_id, job in held.items() if job_id not in ended])
-            if ended and self._changes.held:
-                self._changes.ended(dead)
+            released = [decide.on_release(job) for job_id, job in held.items() if job_id not in ended]
+            self._announce(released)
+            if released:
+                self._listener.moved(Cause.RELEASE, released)
+            if dead:
+                self._tell_settled(dead)
+                if self._changes.held:
+                    self._changes.ended(dead)
 
         call = Release(claimed, deaths)
         await asyncio.wait([self._write(Step.RELEASE, call, then=give_back, otherwise=give_back)])
@@ -201,6 +207,7 @@ class TakeCalls(Parts):
             self._announce_scheduled([one.job for one in settled])
             if self._changes.held:
                 self._changes.ended(settled)
+            self._tell_settled(settled)
 
         return self._write(Step.SETTLE, settled, then=then, otherwise=partial(self._unclaim, ids))
 
@@ -208,7 +215,10 @@ class TakeCalls(Parts):
         """The store refused the write: the jobs stay in flight, or are ready where their owner has gone."""
         orphans = self._flight.unclaim(ids)
         self._land([job.id for job in orphans])
-        self._announce([decide.on_release(job) for job in orphans])
+        released = [decide.on_release(job) for job in orphans]
+        self._announce(released)
+        if released:
+            self._listener.moved(Cause.RELEASE, released)
         self._tell_overdue()
 
     def _note_tokens(self, now: int) -> None:

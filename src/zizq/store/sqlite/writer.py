@@ -35,6 +35,7 @@ from zizq.errors import Unavailable
 from zizq.job import JobRecord
 from zizq.store.sqlite.checkpoints import Checkpoints
 from zizq.store.sqlite.mending import Lost
+from zizq.store.sqlite.meter import Meter
 from zizq.store.sqlite.schema import MIGRATIONS
 from zizq.store.sqlite.statements import Statements, Step
 
@@ -118,6 +119,8 @@ class Writer:
         self._gathered: list[Call] = []
         self._left_over: list[Call] = []
         self._synchronous = ""
+        self.meter = Meter()
+        """How long the commits take."""
         self.trouble: str | None = None
         """Why the last write was refused; None when it was not."""
         # An empty hand-over, for the thread to look after itself.
@@ -229,6 +232,7 @@ class Writer:
         in_order = sorted(calls, key=_step_of)
         reads = [call for call in in_order if call.step is Step.REFILL]
         commits = self._checkpoints.commits
+        began_us = self.meter.now_us()
         try:
             self._checkpoints.make_sure()
             outcomes = self._transact(in_order)
@@ -245,6 +249,8 @@ class Writer:
                 return [commit for call in in_order for commit in self._commit([call])]
             log.exception("write failed", extra={"fields": {"step": calls[0].step.name}})
             return [Commit(in_order, [None], error)]
+        if self._checkpoints.commits > commits:
+            self.meter.note(began_us, len(calls) - len(reads), self._synchronous == "FULL")
         self._recover(commits)
         return [Commit(in_order, outcomes)]
 
