@@ -13,10 +13,12 @@ from zizq.server.budgets import Budgets
 from zizq.server.catalog import Catalog
 from zizq.server.crontab import Crontab
 from zizq.server.duties import Promoter, Reaper, Ticker, Timekeeper
-from zizq.server.http.admin import AdminApi
+from zizq.server.http.admin.api import AdminApi
 from zizq.server.http.api import Api
 from zizq.server.http.departures import Departures
 from zizq.server.http.load import Load
+from zizq.server.insight.keeping import Keeping
+from zizq.server.insight.service import Insights
 from zizq.server.jq import Jq
 from zizq.server.payloads import Payloads
 from zizq.server.settings import Settings
@@ -24,6 +26,9 @@ from zizq.server.upkeep import Upkeep
 from zizq.store.base import Store
 from zizq.store.opening import make_store
 from zizq.zones import zone
+
+HISTORY = "insight.history"
+"""The file in the folder of the server in which the history outlasts it."""
 
 
 class App:
@@ -45,6 +50,7 @@ class App:
         dice: Dice | None = None,
     ) -> None:
         clock, dice = clock or SystemClock(), dice or SystemDice()
+        history = settings.root_dir / HISTORY if store is None else None
         store = store or make_store(settings.root_dir, settings.store_options, dice)
         self._jq = Jq(settings.filter_timeout, settings.filter_memory)
         self.broker = Broker(store, clock, dice, self._jq, settings.global_in_flight_limit)
@@ -75,7 +81,8 @@ class App:
             may_reset=settings.reset == "enabled",
         )
         self.upkeep = Upkeep(store, clock)
-        self.admin = AdminApi(self.upkeep, clock, self._departures, self.auth)
+        self.insights = Insights(self.broker, store, self.crontab, clock, version("zizq"), Keeping(history))
+        self.admin = AdminApi(self.upkeep, self.insights, clock, self._departures, self.auth)
         self._promoter = Promoter(self.broker, clock, settings.scheduler_batch_size)
         self._ticker = Ticker(self.crontab, clock, settings.scheduler_batch_size)
         self._timekeeper = Timekeeper(self.broker, clock)
@@ -92,7 +99,8 @@ class App:
         await self.broker.start()
         self._departures.open()
         self._duties = [
-            asyncio.create_task(duty.run()) for duty in (self._promoter, self._ticker, self._timekeeper, self._reaper)
+            asyncio.create_task(duty.run())
+            for duty in (self._promoter, self._ticker, self._timekeeper, self._reaper, self.insights)
         ]
 
     def end_streams(self) -> None:
@@ -104,6 +112,7 @@ class App:
         for duty in self._duties:
             duty.cancel()
         await asyncio.gather(*self._duties, return_exceptions=True)
+        await self.insights.stop()
         self._departures.close()
         await self._jq.stop()
         await self._payloads.stop()

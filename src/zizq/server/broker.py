@@ -12,9 +12,10 @@ from itertools import count
 from zizq.budget import Budget
 from zizq.clock import Clock, Dice
 from zizq.cron import CronEntry
+from zizq.engine.transitions import Cause
 from zizq.errors import Missing
 from zizq.ids import IdGenerator
-from zizq.job import Failure, JobRecord, any_bound
+from zizq.job import ErrorRecord, Failure, JobRecord, any_bound
 from zizq.server.batches import Batches, Folder, is_foldable
 from zizq.server.consumers import NO_TERMS, Consumer, Consumers, Terms
 from zizq.store.base import NO_BUDGETS, Due, Store
@@ -45,6 +46,10 @@ class Broker:
         """Hears for when a job is scheduled."""
         self.on_overdue: Callable[[int], None] = lambda at: None
         """Hears when a job in flight will be overdue."""
+        self.on_moved: Callable[[Cause, Sequence[JobRecord] | None, Sequence[ErrorRecord]], None] = _ignore
+        """Hears of jobs that moved, as `store.base.Listener` says it."""
+        self.on_taken: Callable[[Sequence[JobRecord], int], None] = lambda jobs, now: None
+        """Hears of jobs that were taken, and when."""
 
     async def start(self) -> None:
         """Open the store.
@@ -76,6 +81,10 @@ class Broker:
     def overdue(self, at: int) -> None:
         """A job in flight will be overdue."""
         self.on_overdue(at)
+
+    def moved(self, cause: Cause, jobs: Sequence[JobRecord] | None, errors: Sequence[ErrorRecord] = ()) -> None:
+        """Jobs moved."""
+        self.on_moved(cause, jobs, errors)
 
     # ── enqueue ──
 
@@ -138,7 +147,7 @@ class Broker:
             prefetch: How many unacknowledged jobs it may hold; 0 for any number.
             terms: What its worker says of itself.
         """
-        consumer = Consumer(next(self._owners), queues, prefetch, terms)
+        consumer = Consumer(next(self._owners), queues, prefetch, terms, self._clock.wall_ms())
         self._consumers.add(consumer)
         return consumer
 
@@ -164,6 +173,7 @@ class Broker:
             finally:
                 self._consumers.handed(consumer, room, taken)
             if jobs:
+                self.on_taken(jobs, now)
                 return jobs
             if news == self._news:
                 break
@@ -206,6 +216,10 @@ class Broker:
     def stream_count(self) -> int:
         """How many take streams are open."""
         return len(self._consumers)
+
+    def streams(self, limit: int) -> list[Consumer]:
+        """The take streams that have been open for longest, `limit` at most."""
+        return self._consumers.oldest(limit)
 
     # ── settle ──
 
@@ -261,6 +275,10 @@ class Broker:
         while reaped := await self._store.reap(self._clock.wall_ms(), limit):
             total += reaped
         return total
+
+
+def _ignore(cause: Cause, jobs: Sequence[JobRecord] | None, errors: Sequence[ErrorRecord]) -> None:
+    """For want of anybody who wants to hear it."""
 
 
 def _missing(ids: Sequence[str], found: Sequence[bool]) -> list[str]:

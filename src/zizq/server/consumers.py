@@ -18,23 +18,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
+from itertools import islice
 from typing import NamedTuple
 
 log = logging.getLogger("zizq.take")
 
 
 class Terms(NamedTuple):
-    """What a worker says of itself when it opens a take stream (protocol.md#14).
+    """What is known of a worker when it opens a take stream, mostly from itself (protocol.md#14).
 
     Args:
         timeout_ms: How long it may hold a job that does not say so itself; None for as long as it likes.
         concurrency: How many jobs it runs at once: those it has held longest. None for all that it holds.
         name: What it calls the stream when it asks for its end.
+        worker_id: What it calls itself.
+        peer: The address that it comes from.
     """
 
     timeout_ms: int | None = None
     concurrency: int | None = None
     name: str | None = None
+    worker_id: str | None = None
+    peer: str | None = None
 
 
 NO_TERMS = Terms()
@@ -47,15 +52,19 @@ class Consumer:
         owner: What the store knows it by.
         queues: The queues it takes from; empty for all.
         prefetch: How many unacknowledged jobs it may hold; 0 for any number.
-        terms: What its worker says of itself.
+        terms: What is known of its worker.
+        opened_at: When it began, in Unix milliseconds.
     """
 
-    def __init__(self, owner: int, queues: Collection[str], prefetch: int, terms: Terms = NO_TERMS) -> None:
+    def __init__(
+        self, owner: int, queues: Collection[str], prefetch: int, terms: Terms = NO_TERMS, opened_at: int = 0
+    ) -> None:
         self.owner = owner
         # In their order, for whoever waits is woken in it.
         self.queues: Collection[str] = dict.fromkeys(queues)
         self.prefetch = prefetch
         self.terms = terms
+        self.opened_at = opened_at
         self.held = 0
         self.closed = False
         self.retired = False
@@ -144,6 +153,10 @@ class Consumers:
         if not namesakes:
             self._named.pop(consumer.terms.name or "", None)
         self._pass_on(consumer)
+
+    def oldest(self, limit: int) -> list[Consumer]:
+        """Those that have been open for longest."""
+        return list(islice(self._all.values(), limit))
 
     def retire(self, name: str) -> list[int]:
         """Hand nothing more to the streams of a name, which end once they hold nothing; returns their owners."""

@@ -85,21 +85,31 @@ def caller_of(auth: Auth, scope: Scope, authorization: bytes | None) -> Caller:
     return auth.recognise(authorization, None if authorization is not None else peer_name(scope))
 
 
-def check_admin(auth: Auth, scope: Scope) -> None:
-    """Let a request to the admin API be made; each of them needs the scope `admin`.
+def check_admin(auth: Auth, scope: Scope, needed: op.Scope = op.Scope.ADMIN) -> Caller | None:
+    """Let a request to the admin API be made; all of it is about the whole server.
+
+    Args:
+        auth: Knows who calls.
+        scope: The request.
+        needed: The scope that its caller must have.
+
+    Returns:
+        Who calls; None where the server does not ask.
 
     Raises:
         Denied: When it may not be made; that is counted already.
     """
     if not auth.is_on:
-        return
+        return None
     caller = None
     try:
         caller = caller_of(auth, scope, dict(reversed(scope["headers"])).get(b"authorization"))
-        caller.check_scope(op.Scope.ADMIN)
+        caller.check_scope(needed)
+        caller.check_whole(f"{scope.get('method', 'GET')} {scope['path'][:_PATH_CHARACTERS]}")
     except Denied as refusal:
         note_refusal(auth, refusal, scope, caller)
         raise
+    return caller
 
 
 def note_refusal(auth: Auth, refusal: Denied, scope: Scope, caller: Caller | None) -> None:
@@ -107,7 +117,7 @@ def note_refusal(auth: Auth, refusal: Denied, scope: Scope, caller: Caller | Non
     host, _ = scope["client"] or ("", 0)
     # The raw path is percent-encoded: nobody can write a line of their own into the log.
     path = (scope.get("raw_path") or b"").decode("latin-1")[:_PATH_CHARACTERS]
-    auth.note(refusal, caller, {"method": scope["method"], "path": path, "peer": host})
+    auth.note(refusal, caller, {"method": scope.get("method", "GET"), "path": path, "peer": host})
 
 
 # ── what only a body tells ──

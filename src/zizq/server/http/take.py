@@ -32,6 +32,8 @@ MOST = 512
 TAKE_BYTES = 2**20
 """Bytes that the jobs of a take shall have, to judge by those of the take before: they wait in memory for a client that
 does not read."""
+MAX_WORKER_ID = 256
+"""Characters that are kept of what a worker calls itself."""
 _GOLDEN = (5**0.5 - 1) / 2
 """Its multiples, less their whole parts, are spread as evenly as any numbers are."""
 
@@ -68,7 +70,13 @@ class TakeHandler:
         query = request.query(TAKE)
         prefetch = _prefetch(query.get("prefetch", str(DEFAULT_PREFETCH)))
         queues = items(query.get("queue", ""))
-        terms = Terms(_positive(query, "timeout_ms", MAX_U64), _positive(query, "concurrency", MAX_U32), _name(query))
+        terms = Terms(
+            _positive(query, "timeout_ms", MAX_U64),
+            _positive(query, "concurrency", MAX_U32),
+            _name(query),
+            (request.header(b"worker-id") or "")[:MAX_WORKER_ID] or None,
+            request.peer[0] or None,
+        )
         await send(
             {
                 "type": "http.response.start",
@@ -82,9 +90,7 @@ class TakeHandler:
             await send({"type": "http.response.body", "body": b""})
             return
         consumer = self._broker.open_stream(queues, prefetch, terms)
-        log.debug(
-            "stream opened", extra={"fields": {"worker_id": request.header(b"worker-id"), "owner": consumer.owner}}
-        )
+        log.debug("stream opened", extra={"fields": {"worker_id": terms.worker_id, "owner": consumer.owner}})
         gone = consumer.close
         watch = asyncio.ensure_future(_watch(request, gone))
         if request.is_http1:

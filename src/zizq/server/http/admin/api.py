@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 
 from zizq.clock import Clock
-from zizq.errors import Conflicting, Denied, Refusal, Unsupported
+from zizq.errors import Denied
 from zizq.server.auth import Auth
+from zizq.server.http.admin.answers import Handler
+from zizq.server.http.admin.insight import InsightHandlers
+from zizq.server.http.admin.upkeep import UpkeepHandlers
 from zizq.server.http.departures import Departures
-from zizq.server.http.exchange import NO_CONTENT, Message, Receive, Response, Scope, Send, respond
+from zizq.server.http.exchange import Message, Receive, Response, Scope, Send, respond
 from zizq.server.http.gate import check_admin
+from zizq.server.insight.service import Insights
 from zizq.server.upkeep import Upkeep
+from zizq.wire import operations as op
 from zizq.wire.faults import STATUS
 
 log = logging.getLogger("zizq.api.admin")
 
-Handler = Callable[[Scope, Send], Coroutine[None, None, int]]
-"""Answers a request; returns the status."""
-
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+"""An ASGI application."""
 GONE = 499
 """What is logged of a client that left before the answer was complete, as elsewhere."""
-STALL_S = 300
-"""Seconds after which a client that takes no more of a backup is cut off: its files take room, and no other is made."""
 
 
 class AdminApi:
@@ -31,20 +33,27 @@ class AdminApi:
 
     Args:
         upkeep: What handlers call to back up and compact the store.
+        insights: What handlers ask about the server.
         clock: Measures latency.
         departures: Says when the client of a request that takes long has gone.
         auth: Knows who may call.
+        fallback: An application that gets what is unknown here. It has to ask for itself who calls.
     """
 
-    def __init__(self, upkeep: Upkeep, clock: Clock, departures: Departures, auth: Auth) -> None:
-        self._upkeep = upkeep
+    def __init__(
+        self,
+        upkeep: Upkeep,
+        insights: Insights,
+        clock: Clock,
+        departures: Departures,
+        auth: Auth,
+        fallback: Application | None = None,
+    ) -> None:
         self._auth = auth
         self._clock = clock
         self._departures = departures
-        self._routes: dict[tuple[str, str], Handler] = {
-            ("POST", "/backup"): self._backup,
-            ("POST", "/compact"): self._compact,
-        }
+        self._fallback = fallback
+        self._routes = UpkeepHandlers(upkeep).routes | InsightHandlers(insights).routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -58,8 +67,12 @@ class AdminApi:
         method, path = scope["method"], scope["path"]
         began, status = self._clock.mono_s(), 500
         try:
-            check_admin(self._auth, scope)
-            handler = self._routes.get((method, path), _unknown)
+            route = self._routes.get((method, path))
+            if route is None and self._fallback is not None:
+                status = await _served(self._fallback, scope, receive, send)
+                return
+            handler, needed = route or (_unknown, op.Scope.ADMIN)
+            check_admin(self._auth, scope, needed)
             status = await self._attended(handler, scope, receive, send)
         except asyncio.CancelledError:
             status = GONE
@@ -100,60 +113,25 @@ class AdminApi:
             watch.cancel()
             self._departures.forget((host, port), gone)
 
-    async def _backup(self, scope: Scope, send: Send) -> int:
-        """POST /backup: the whole store, while it is in use."""
-        made = False
-        try:
-            async with self._upkeep.backup() as pieces:
-                made = True
-                await _stream(pieces, send)
-        except Exception as error:
-            if made:
-                # The status is out already. A stream that breaks off tells the client.
-                raise
-            return await _refuse(error, "backup failed", send)
-        # Only now: who has heard the end may leave, and may ask for the next.
-        await send({"type": "http.response.body", "body": b""})
-        return 200
-
-    async def _compact(self, scope: Scope, send: Send) -> int:
-        """POST /compact: answers when it is done."""
-        try:
-            await self._upkeep.compact()
-        except Exception as error:
-            return await _refuse(error, "compact failed", send)
-        await respond(send, NO_CONTENT)
-        return NO_CONTENT.status
-
-
-async def _stream(pieces: AsyncIterator[bytes], send: Send) -> None:
-    headers = [
-        (b"content-type", b"application/gzip"),
-        (b"content-disposition", b'attachment; filename="backup.tar.gz"'),
-    ]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    async for piece in pieces:
-        async with asyncio.timeout(STALL_S):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-
-
-async def _refuse(error: Exception, text: str, send: Send) -> int:
-    """Answer with an error: its own text where the caller can do something about it, else what is said here."""
-    status = 500
-    if isinstance(error, Conflicting | Unsupported):
-        status, text = STATUS[type(error)], str(error)
-    else:
-        reason = str(error) if isinstance(error, Refusal) else None
-        log.error(text, extra={"fields": {"reason": reason}} if reason else {}, exc_info=None if reason else error)
-    await respond(send, Response(status, text.encode(), b"text/plain; charset=utf-8"))
-    return status
-
 
 async def _deny(refusal: Denied, send: Send) -> int:
     """Say that the caller may not do this."""
     status = STATUS[type(refusal)]
     headers = ((b"www-authenticate", b"Bearer"),) if status == 401 else ()
     await respond(send, Response(status, str(refusal).encode(), b"text/plain; charset=utf-8", headers))
+    return status
+
+
+async def _served(application: Application, scope: Scope, receive: Receive, send: Send) -> int:
+    """Let another application answer; returns the status."""
+    status = 500
+
+    async def noted(message: Message) -> None:
+        nonlocal status
+        status = message.get("status", status)
+        await send(message)
+
+    await application(scope, receive, noted)
     return status
 
 

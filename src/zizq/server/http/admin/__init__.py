@@ -1,0 +1,1 @@
+"""The admin API: `api.py` finds who answers; each duty has a file of its own."""

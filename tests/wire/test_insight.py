@@ -1,0 +1,202 @@
+"""What the server tells of itself, as JSON on the admin port."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from wire.grants import Grants, bearer
+from wire.talk import Http1
+from zizq.testing.clock import LoadedDice, ManualClock
+from zizq.testing.server import running_server
+from zizq.wire import insight
+from zizq.wire.operations import Scope
+
+NOW = 1_790_000_000_000
+
+
+class Seen:
+    """A server, and connections to both of its APIs."""
+
+    def __init__(self, app, clock, api, admin, url):
+        self.app, self.clock, self.api, self.admin, self.url = app, clock, api, admin, url
+
+    async def post(self, target, body):
+        reply = await self.api.ask("POST", target, msgspec.json.encode(body), content_type="application/json")
+        assert reply.status < 300, reply.body
+        return reply
+
+    async def enqueue(self, queue="q", **fields):
+        return (await self.post("/jobs", {"queue": queue, "type": "t", "payload": None} | fields)).value["id"]
+
+    async def look(self, name, kind, **headers):
+        """An answer, after a look at the store."""
+        await self.app.insights.sample()
+        reply = await self.admin.ask("GET", f"/insight/{name}", **headers)
+        assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
+        return msgspec.json.decode(reply.body, type=kind)
+
+
+async def connect(url):
+    host, _, port = url.partition("//")[2].partition(":")
+    return Http1(*await asyncio.open_connection(host, int(port)))
+
+
+@asynccontextmanager
+async def seen(now=NOW, **settings):
+    clock = ManualClock(now)
+    async with running_server(no_admin=False, clock=clock, dice=LoadedDice(), **settings) as server:
+        await server.app.insights.begun.wait()
+        api, admin = await connect(server.url), await connect(server.admin_url)
+        try:
+            yield Seen(server.app, clock, api, admin, server.url)
+        finally:
+            api.hang_up()
+            admin.hang_up()
+
+
+@pytest.fixture(params=["memory", "disk"])
+def where(request, tmp_path):
+    return {"root_dir": tmp_path} if request.param == "disk" else {}
+
+
+async def test_an_overview_of_nothing():
+    async with seen() as server:
+        overview = await server.look("overview", insight.Overview)
+        assert overview.counts == insight.Counts()
+        assert overview.flow == insight.Flow()
+        assert (overview.queues, overview.streams, overview.oldest_ready_ms, overview.trouble) == (0, 0, None, None)
+
+
+async def test_what_goes_through_is_counted(where):
+    async with seen(**where) as server:
+        await server.app.insights.sample()
+        ids = [await server.enqueue(queue, retry_limit=0) for queue in "aab"]
+        server.clock.advance(1000)
+        stream_jobs = await server.app.broker.take(server.app.broker.open_stream(["a"], 5), 5)
+        assert [job.id for job in stream_jobs] == ids[:2]
+        server.clock.advance(100)
+        await server.post(f"/jobs/{ids[0]}/success", {})
+        await server.post(f"/jobs/{ids[1]}/failure", {"message": "boom 17"})
+        overview = await server.look("overview", insight.Overview)
+        assert overview.counts == insight.Counts(ready=1, dead=1)
+        assert (overview.queues, overview.streams, overview.oldest_ready_ms) == (2, 1, 1100)
+        flow = overview.flow
+        assert (flow.enqueued_per_s, flow.completed_per_s, flow.failed_per_s) == (
+            pytest.approx(3 / 1.1, abs=0.01), pytest.approx(1 / 1.1, abs=0.01), pytest.approx(1 / 1.1, abs=0.01),
+        )  # fmt: skip
+        assert 512 <= flow.wait_p50_ms <= 1024
+        assert 64 <= flow.run_p95_ms <= 128
+        a, b = await server.look("queues", list[insight.QueueInsight])
+        assert (a.queue, a.counts, a.oldest_ready_ms) == ("a", insight.Counts(dead=1), None)
+        assert (b.queue, b.counts, b.oldest_ready_ms) == ("b", insight.Counts(ready=1), 1100)
+        assert a.flow.completed_per_s == flow.completed_per_s
+        assert b.flow.completed_per_s == 0
+
+
+async def test_streams_are_told_of_with_what_they_hold(where):
+    async with seen(**where) as server:
+        ids = [await server.enqueue() for _ in range(2)]
+        api = await connect(server.url)
+        stream = await api.stream("/jobs/take?queue=q,r&prefetch=3&concurrency=2", worker_id="host-1")
+        await stream.until(ids[1].encode())
+        [worker] = await server.look("workers", list[insight.WorkerInsight])
+        assert (worker.worker_id, worker.peer, worker.queues) == ("host-1", "127.0.0.1", ["q", "r"])
+        assert (worker.prefetch, worker.concurrency, worker.opened_at, worker.held) == (3, 2, NOW, 2)
+        assert worker.jobs == [insight.RunningJob(id=one, type="t", queue="q", dequeued_at=NOW) for one in ids]
+        api.hang_up()
+
+
+async def test_failures_that_look_alike_are_together(where):
+    async with seen(**where) as server:
+        ids = [await server.enqueue(retry_limit=limit) for limit in (5, 0, 0)]
+        await server.app.broker.take(server.app.broker.open_stream([], 5), 5)
+        for n, job_id in enumerate(ids[:2]):
+            body = {"message": f"no route to 10.0.0.{n}\nmore", "error_type": "OSError"}
+            await server.post(f"/jobs/{job_id}/failure", body)
+        await server.post(f"/jobs/{ids[2]}/failure", {"message": "other"})
+        other, route = await server.look("failures", list[insight.FailureInsight])
+        assert (route.type, route.error_type, route.message, route.count, route.dead) == (
+            "t", "OSError", "no route to 10.0.0.1", 2, 1,
+        )  # fmt: skip
+        assert route.ids == [ids[1], ids[0]]
+        assert (other.message, other.count, other.first_at, other.last_at) == ("other", 1, NOW, NOW)
+
+
+async def test_the_failures_of_dead_jobs_are_known_after_a_restart(tmp_path):
+    async with seen(root_dir=tmp_path) as server:
+        job_id = await server.enqueue(retry_limit=0)
+        await server.app.broker.take(server.app.broker.open_stream([], 5), 5)
+        await server.post(f"/jobs/{job_id}/failure", {"message": "boom"})
+    clock = ManualClock(NOW + 1000)
+    async with running_server(no_admin=False, clock=clock, root_dir=tmp_path) as server:
+        await server.app.insights.begun.wait()
+        groups = await server.app.insights.failures()
+        assert [(group.message, group.dead, group.ids) for group in groups] == [("boom", 1, [job_id])]
+
+
+async def test_the_history_outlasts_a_restart(tmp_path):
+    async with seen(root_dir=tmp_path) as server:
+        await server.enqueue()
+        await server.look("overview", insight.Overview)
+        [point] = await server.look("history", list[insight.Point])
+        assert (point.at, point.enqueued, point.counts) == (NOW // 60_000 * 60_000, 1, insight.Counts(ready=1))
+        seconds = await server.look("history?step=second", list[insight.Point])
+        assert [point.at for point in seconds] == [NOW]
+    async with seen(NOW + 1000, root_dir=tmp_path) as server:
+        await server.enqueue()
+        [point] = await server.look("history?step=minute", list[insight.Point])
+        assert (point.enqueued, point.counts) == (2, insight.Counts(ready=2))
+
+
+async def test_an_unknown_step_of_the_history_is_refused():
+    async with seen() as server:
+        reply = await server.admin.ask("GET", "/insight/history?step=hour")
+        assert (reply.status, reply.body) == (400, b"step is either second or minute")
+
+
+async def test_the_storage_is_measured(tmp_path):
+    async with seen(root_dir=tmp_path) as server:
+        await server.enqueue()
+        storage = await server.look("storage", insight.StorageInsight)
+        assert storage.size > 0
+        assert storage.log_size > 0
+        assert storage.commits >= 1
+        assert storage.commit_p50_ms is not None
+        assert storage.commit_p99_ms >= storage.commit_p50_ms > 0
+        assert storage.fsync_p99_ms is not None
+
+
+async def test_crons_and_budgets_are_told_of(where):
+    async with seen(**where) as server:
+        entry = {"name": "e", "expression": "0 0 * * *", "job": {"type": "t", "queue": "q", "payload": None}}
+        body = msgspec.json.encode({"timezone": "UTC", "entries": [entry]})
+        reply = await server.api.ask("PUT", "/crons/g", body, content_type="application/json")
+        assert reply.status == 200, reply.body
+        budget = {"allocation": 5, "strategy": {"type": "time_based", "duration_ms": 1000}}
+        await server.api.ask("PUT", "/budgets/b", msgspec.json.encode(budget), content_type="application/json")
+        [cron] = await server.look("crons", list[insight.CronInsight])
+        assert (cron.group, cron.entry, cron.expression, cron.timezone, cron.queue, cron.paused) == (
+            "g", "e", "0 0 * * *", "UTC", "q", False,
+        )  # fmt: skip
+        assert cron.next_at > NOW
+        assert await server.look("budgets", list[insight.BudgetInsight]) == [
+            insight.BudgetInsight(key="b", strategy="time_based", allocation=5, period_ms=1000, capacity=5, available=5)
+        ]
+
+
+async def test_whoever_may_read_may_look_and_do_no_more(tmp_path):
+    grants = Grants(tmp_path)
+    reader, worker, limited = (
+        grants.token(Scope.READ), grants.token(Scope.WORK), grants.token(Scope.READ, queues=("q",)),
+    )  # fmt: skip
+    async with seen(root_dir=tmp_path / "root", auth="tokens", token_file=grants.path) as server:
+        await server.look("overview", insight.Overview, authorization=bearer(reader))
+        for token, method, target in (
+            (worker, "GET", "/insight/overview"), (limited, "GET", "/insight/overview"), (reader, "POST", "/compact"),
+        ):  # fmt: skip
+            assert (await server.admin.ask(method, target, authorization=bearer(token))).status == 403
+        assert (await server.admin.ask("GET", "/insight/overview")).status == 401
