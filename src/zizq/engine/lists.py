@@ -1,4 +1,4 @@
-"""The lists that are shown of jobs: what is in each, and in which order (protocol.md#10)."""
+"""The lists that are shown of jobs: what is in each, and in which order (protocol.md#10.1)."""
 
 from __future__ import annotations
 

@@ -14,9 +14,11 @@ from zizq.server.catalog import Catalog
 from zizq.server.crontab import Crontab
 from zizq.server.duties import Promoter, Reaper, Ticker, Timekeeper
 from zizq.server.http.admin.api import AdminApi
+from zizq.server.http.admin.events import EventHandler
 from zizq.server.http.api import Api
 from zizq.server.http.departures import Departures
 from zizq.server.http.load import Load
+from zizq.server.insight.feed import Feed
 from zizq.server.insight.keeping import Keeping
 from zizq.server.insight.service import Insights
 from zizq.server.jq import Jq
@@ -82,7 +84,8 @@ class App:
         )
         self.upkeep = Upkeep(store, clock)
         self.insights = Insights(self.broker, store, self.crontab, clock, version("zizq"), Keeping(history))
-        self.admin = AdminApi(self.upkeep, self.insights, clock, self._departures, self.auth)
+        events = EventHandler(lambda tell: Feed(self.insights, store, clock, tell), self.catalog, clock, self.auth)
+        self.admin = AdminApi(self.upkeep, self.insights, events, clock, self._departures, self.auth)
         self._promoter = Promoter(self.broker, clock, settings.scheduler_batch_size)
         self._ticker = Ticker(self.crontab, clock, settings.scheduler_batch_size)
         self._timekeeper = Timekeeper(self.broker, clock)
@@ -104,8 +107,9 @@ class App:
         ]
 
     def end_streams(self) -> None:
-        """Ask all take streams to give their jobs back and end; other requests go on."""
+        """Ask all take streams to give their jobs back and end, and end what never does; other requests go on."""
         self.broker.close_streams()
+        self.admin.end_events()
 
     async def stop(self) -> None:
         """End the duties and close the store; requests must have ended."""

@@ -18,6 +18,7 @@ from zizq.errors import ConfigError
 from zizq.server.descriptors import ADMIN, connections
 from zizq.server.http.exchange import Receive, Scope, Send
 from zizq.server.settings import Address, Settings
+from zizq.wire.events import MAX_TEXT
 
 log = logging.getLogger("zizq.serve")
 
@@ -212,6 +213,7 @@ class Endpoint:
             "h2_initial_connection_window_size": WINDOW,
             "h2_timeout_response_stall": PATIENCE_S,
             "h2_timeout_write": PATIENCE_S,
+            "websocket_max_message_size": MAX_TEXT,
             "timeout_graceful_shutdown": self._settings.drain_timeout / 1000 if address.tls_cert is None else ENDLESS_S,
             "timeout_request_body_idle": PATIENCE_S,
             "certfile": address.tls_cert,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import accumulate
 
 from zizq.engine import decide
@@ -77,8 +78,11 @@ class MemoryReads:
         """How many tokens each budget has."""
         return {key: bucket.tokens(now) for key, bucket in self._buckets.items()}
 
-    async def window(self, of: JobList, place: int | str, limit: int, now: int) -> Window | None:
+    async def window(
+        self, of: JobList, place: int | str, limit: int, now: int, heard: Callable[[], None] = lambda: None
+    ) -> Window | None:
         """A part of a list."""
+        heard()
         return window_in(in_order(of, self._there(now)), place, limit)
 
     async def find(

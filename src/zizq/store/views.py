@@ -6,7 +6,7 @@ jobs there are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from zizq.engine.lists import JobList, ListQuery, first_of
@@ -37,6 +37,10 @@ class Found(NamedTuple):
     window: Window
 
 
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 class Views(Protocol):
     """The calls that only show."""
 
@@ -55,7 +59,9 @@ class Views(Protocol):
     async def tokens(self, now: int) -> dict[str, int]:
         """How many tokens each budget has; fewer than none are a debt."""
 
-    async def window(self, of: JobList, place: int | str, limit: int, now: int) -> Window | None:
+    async def window(
+        self, of: JobList, place: int | str, limit: int, now: int, heard: Callable[[], None] = _nothing
+    ) -> Window | None:
         """A part of a list; expired jobs are not in it.
 
         Args:
@@ -64,6 +70,8 @@ class Views(Protocol):
                 job, to have as many on both sides of it.
             limit: How many at most.
             now: The wall clock.
+            heard: Called on the event loop at the instant that is shown: what the listener has heard of by then is in
+                the window, and what it hears of after that is not.
 
         Returns:
             None where the job that was named is not in the list.

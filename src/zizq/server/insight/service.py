@@ -102,7 +102,8 @@ class Insights:
         self._store = store
         self._crontab = crontab
         self._clock = clock
-        self._version = version
+        self.version = version
+        """Of the server."""
         self._keeping = keeping
         self.recorder = Recorder()
         self._failures = Failures()
@@ -168,7 +169,7 @@ class Insights:
         facts = self._look.facts
         self._samples.append(Sample(self._clock.mono_s(), marks, total, facts.commits, facts.calls))
         now = self._clock.wall_ms()
-        self._history.add(now, total, self._all_counts(), _age(min(self._look.oldest.values(), default=None), now))
+        self._history.add(now, total, self.total(), _age(min(self._look.oldest.values(), default=None), now))
 
     async def _look_at_store(self) -> None:
         news, began_s, now = self.recorder.news, self._clock.mono_s(), self._clock.wall_ms()
@@ -215,9 +216,9 @@ class Insights:
     async def overview(self) -> Overview:
         """The server as a whole."""
         return Overview(
-            version=self._version,
+            version=self.version,
             uptime_ms=self.uptime_ms(),
-            counts=self._all_counts(),
+            counts=self.total(),
             flow=self._flow(None),
             queues=len(self._look.counts),
             streams=self._broker.stream_count(),
@@ -317,11 +318,16 @@ class Insights:
         """The last five minutes by seconds, or the last day by minutes."""
         return self._history.seconds() if step == "second" else self._history.minutes()
 
-    # ── for metrics ──
+    # ── for metrics and events ──
 
     def uptime_ms(self) -> int:
         """Since the server was started."""
         return int((self._clock.mono_s() - self._began_s) * 1000)
+
+    def total(self) -> Counts:
+        """All jobs, as they were at the last look."""
+        shown = self._look.counts.values()
+        return Counts(**{name: sum(getattr(one, name) for one in shown) for name in Counts.__struct_fields__})
 
     def counts(self) -> Mapping[str, Counts]:
         """Jobs by queue, as they were at the last look."""
@@ -333,10 +339,6 @@ class Insights:
         return {queue: max(0, now - at) for queue, at in self._look.oldest.items()}
 
     # ── figures ──
-
-    def _all_counts(self) -> Counts:
-        shown = self._look.counts.values()
-        return Counts(**{name: sum(getattr(one, name) for one in shown) for name in Counts.__struct_fields__})
 
     def _flow(self, queue: str | None) -> Flow:
         """What went through a queue over the last ten seconds, or through all."""

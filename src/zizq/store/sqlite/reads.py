@@ -29,16 +29,18 @@ class ReadCalls(Parts):
         """Why the last write was refused."""
         return self._writer.trouble
 
-    async def _at_an_instant(self, question: Callable[[Instant], T], now: int) -> T:
+    async def _at_an_instant(
+        self, question: Callable[[Instant], T], now: int, heard: Callable[[], None] = lambda: None
+    ) -> T:
         """Ask a question of what is stored and what is in flight, both as they are at the same commit."""
         while True:
             await self._changes.whole()
             async with self._listers.lease() as db:
-                instant = await self._pin(db, now)
+                instant = await self._pin(db, now, heard)
                 if instant is not None:
                     return await self._listers.ask(partial(question, instant))
 
-    async def _pin(self, db: Connection, now: int) -> Instant | None:
+    async def _pin(self, db: Connection, now: int, heard: Callable[[], None]) -> Instant | None:
         """Hold a connection to the last commit; None where a change is half carried out by then."""
         instant: list[Instant] = []
 
@@ -46,6 +48,7 @@ class ReadCalls(Parts):
             # Heard of all commits up to this one, and of none after it: memory is at the same instant.
             if not self._changes.is_half_done:
                 instant.append(Instant(db, self._flight.snapshot(), self._changes.leaving, now))
+                heard()
 
         await whatever_happens(self._writer.call(Step.PIN, db, then=pinned))
         return instant[0] if instant else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,9 +52,11 @@ class ViewCalls(ReadCalls):
         """How many tokens each budget has."""
         return self._purse.tokens(now)
 
-    async def window(self, of: JobList, place: int | str, limit: int, now: int) -> Window | None:
+    async def window(
+        self, of: JobList, place: int | str, limit: int, now: int, heard: Callable[[], None] = lambda: None
+    ) -> Window | None:
         """A part of a list."""
-        return await self._at_an_instant(lambda at: windows.window(at, of, place, limit), now)
+        return await self._at_an_instant(lambda at: windows.window(at, of, place, limit), now, heard)
 
     async def find(
         self, of: JobList, query: ListQuery, beside: str | None, backward: bool, limit: int, now: int

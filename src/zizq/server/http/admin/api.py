@@ -10,6 +10,7 @@ from zizq.clock import Clock
 from zizq.errors import Denied
 from zizq.server.auth import Auth
 from zizq.server.http.admin.answers import Handler
+from zizq.server.http.admin.events import PATH, EventHandler
 from zizq.server.http.admin.insight import InsightHandlers
 from zizq.server.http.admin.upkeep import UpkeepHandlers
 from zizq.server.http.departures import Departures
@@ -34,6 +35,7 @@ class AdminApi:
     Args:
         upkeep: What handlers call to back up and compact the store.
         insights: What handlers ask about the server.
+        events: What serves `GET /events`.
         clock: Measures latency.
         departures: Says when the client of a request that takes long has gone.
         auth: Knows who may call.
@@ -44,12 +46,14 @@ class AdminApi:
         self,
         upkeep: Upkeep,
         insights: Insights,
+        events: EventHandler,
         clock: Clock,
         departures: Departures,
         auth: Auth,
         fallback: Application | None = None,
     ) -> None:
         self._auth = auth
+        self._events = events
         self._clock = clock
         self._departures = departures
         self._fallback = fallback
@@ -59,9 +63,17 @@ class AdminApi:
         """Serve one ASGI connection."""
         if scope["type"] == "http":
             await self._serve(scope, receive, send)
+        elif scope["type"] == "websocket" and scope["path"] == PATH:
+            await self._events.serve(scope, receive, send)
+        elif scope["type"] == "websocket" and self._fallback is not None:
+            await self._fallback(scope, receive, send)
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close"})
+
+    def end_events(self) -> None:
+        """Let those go who are told of events."""
+        self._events.end()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
