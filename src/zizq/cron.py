@@ -27,6 +27,7 @@ class CronJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     batch: Batch | None = None
     budgets: tuple[Draw, ...] | None = None
     timeout_ms: int | None = None
+    metadata: dict[str, str] | None = None
 
 
 class CronEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -14,6 +14,12 @@ from zizq.policy import Backoff, Retention
 
 DEFAULT_PRIORITY = 32_768
 MAX_PRIORITY = 65_535
+MAX_METADATA = 32
+"""Entries that the metadata of a job may have (protocol.md#14.5)."""
+MAX_METADATA_NAME = 64
+"""Characters that the name of an entry may have."""
+MAX_METADATA_BYTES = 4096
+"""UTF-8 bytes that all names and values may have together: it travels with its job, and waits in memory with it."""
 _RESERVED = frozenset("*?[]{}\\")
 
 
@@ -71,6 +77,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     batch: Batch | None = None
     budgets: tuple[Draw, ...] | None = None
     timeout_ms: int | None = None
+    metadata: dict[str, str] | None = None
 
     @property
     def is_bound(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from docs.pages import ROOT
+from zizq import job
 from zizq.engine.cron import grammar, rules, schedule
 from zizq.server import endpoint, payload_process, payloads
 from zizq.server.descriptors import ADMIN
@@ -48,6 +49,8 @@ def test_every_option_that_bounds_is_there_with_its_default(name: str, default: 
         ("Values in a payload", f"{payloads.SMALL >> 10} KiB"),
         ("Reading such a payload", f"{payloads.TIMEOUT_MS / 1000:g} s"),
         ("Reading such a payload", f"{payloads.MEMORY >> 30} GiB"),
+        ("Metadata of a job", f"{job.MAX_METADATA} entries, names of 1 to {job.MAX_METADATA_NAME} characters"),
+        ("Metadata of a job", f"{job.MAX_METADATA_BYTES >> 10} KiB"),
         ("Jobs on a page", f"{MAX_LIMIT}, and {PAGE_BYTES >> 20} MiB"),
         ("Entries of a cron group", str(rules.MAX_ENTRIES)),
         ("Characters of a cron", str(grammar.MAX_LENGTH)),

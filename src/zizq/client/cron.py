@@ -36,6 +36,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     batch: job.Batch | None = None
     budgets: tuple[budget.Draw, ...] | None = None
     timeout_ms: int | None = None
+    metadata: dict[str, str] | None = None
 
     def request(self) -> Enqueue:
         """The same as a request."""
@@ -53,6 +54,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             batch=None if batch is None else RawBatch(key=batch.key, when=batch.when, fold=batch.fold),
             budgets=None if self.budgets is None else tuple(Draw(draw.key, draw.cost) for draw in self.budgets),
             timeout=None if self.timeout_ms is None else timedelta(milliseconds=self.timeout_ms),
+            metadata=self.metadata,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
@@ -33,6 +34,7 @@ class Options(TypedDict, total=False):
     batch: Batch | RawBatch | None
     budgets: Draws | None
     timeout: Duration | None
+    metadata: Mapping[str, str] | None
 
 
 _OPTIONS = frozenset(Options.__annotations__)
@@ -59,6 +61,8 @@ class Enqueue(msgspec.Struct, frozen=True):
             of these.
         timeout: How long a worker may hold it, as a timedelta or in seconds, from when it is handed out until it is
             reported; the server counts a failure then. None is what the worker says.
+        metadata: Names and texts for others than its handler, such as what traces it: up to 32, and 4 KiB of them in
+            all. Servers but ours drop it.
     """
 
     type: str
@@ -75,6 +79,7 @@ class Enqueue(msgspec.Struct, frozen=True):
     batch: Batch | RawBatch | None = None
     budgets: Draws | None = None
     timeout: Duration | None = None
+    metadata: Mapping[str, str] | None = None
 
     def with_(self, **overrides: Unpack[Options]) -> Enqueue:
         """The same request with some arguments changed.
@@ -112,7 +117,8 @@ class Enqueue(msgspec.Struct, frozen=True):
         Raises:
             ConfigError: When `ready_at` is naive, or comes with `delay`; when `unique_while` comes without
                 `unique_key`, or `unique_key` with `batch`; when one of the three has no such value; when `budgets`
-                names something else, or a budget twice; when `timeout` is no duration, or none at all.
+                names something else, or a budget twice; when `timeout` is no duration, or none at all; when `metadata`
+                is no mapping of texts.
             EncodeError: When the payload has no equivalent in JSON.
         """
         if self.unique_key is not None or self.unique_while is not None or self.batch is not None:
@@ -131,6 +137,7 @@ class Enqueue(msgspec.Struct, frozen=True):
             batch=None if self.batch is None else _sent(self.batch, self.type, self.payload),
             budgets=None if self.budgets is None else [draw.to_wire() for draw in draws_of(self.budgets)] or None,
             timeout_ms=None if self.timeout is None else limit_ms("timeout", self.timeout),
+            metadata=None if self.metadata is None else check_metadata(self.metadata),
         )
 
     def _check_company(self) -> None:
@@ -145,6 +152,20 @@ class Enqueue(msgspec.Struct, frozen=True):
             raise ConfigError(f"batch={self.batch!r} is no batch: give a zizq.Batch or zizq.RawBatch")
         if self.unique_key is not None and self.batch is not None:
             raise ConfigError(f"unique_key={self.unique_key!r} and batch exclude each other: set one of them to None")
+
+
+def check_metadata(metadata: Mapping[str, str]) -> dict[str, str] | None:
+    """Metadata as it is sent; None where it is empty.
+
+    Raises:
+        ConfigError: When it is no mapping of texts.
+    """
+    if not isinstance(metadata, Mapping):
+        raise ConfigError(f"metadata={metadata!r} is no mapping: give a dict of names and texts")
+    for name, value in metadata.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ConfigError(f"metadata: {name!r}: {value!r} is not a name and a text: both must be str")
+    return dict(metadata) or None
 
 
 def _sent(batch: Batch | RawBatch, type: str, payload: object) -> job.Batch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,6 +36,7 @@ class Job(
         "backoff_sent": "backoff",
         "retention_sent": "retention",
         "budgets_sent": "budgets",
+        "metadata_sent": "metadata",
         "frame": "python.frame",
         "format": "python.format",
     },
@@ -71,6 +72,7 @@ class Job(
     batch: Batch | None = None
     budgets_sent: tuple[budget.Draw, ...] | None = None
     timeout_ms: int | None = None
+    metadata_sent: dict[str, str] | None = None
     # These two do not travel: `JobReader` sets them, so that a payload is decoded only when it is asked for.
     frame: bytes = b""
     format: Format = Format.MSGPACK
@@ -131,6 +133,11 @@ class Job(
     def timeout(self) -> timedelta | None:
         """How long a worker may hold it; None where its take stream rules."""
         return None if self.timeout_ms is None else timedelta(milliseconds=self.timeout_ms)
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What its enqueue said of it to others than its handler."""
+        return self.metadata_sent or {}
 
     @property
     def extra(self) -> dict[str, Any]:

@@ -9,14 +9,14 @@ attributes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, Unpack, cast
 
 import msgspec
 
 from zizq.client.batch import Batch, RawBatch
 from zizq.client.budgets import Draws, draws_of
-from zizq.client.enqueue import Enqueue, Options
+from zizq.client.enqueue import Enqueue, Options, check_metadata
 from zizq.client.keys import Unique
 from zizq.client.options import Backoff, Duration, Retention, limit_ms
 from zizq.client.payload import encode_payload
@@ -39,7 +39,8 @@ class Kind(Generic[T]):
 
     Raises:
         ConfigError: When the class is nothing that can be a payload, or an option is unknown, or `unique` comes with
-            `batch`, or `budgets` names something else, or `timeout` is no duration.
+            `batch`, or `budgets` names something else, or `timeout` is no duration, or `metadata` is no mapping of
+            texts.
     """
 
     def __init__(self, cls: type[T], name: str, unique: Unique | None = None, **options: Unpack[Options]) -> None:
@@ -52,6 +53,7 @@ class Kind(Generic[T]):
         # What is wrong with these is said where they were written.
         draws_of(self._template.budgets)
         limit_ms("timeout", self._template.timeout)
+        check_metadata(self._template.metadata or {})
         self._to_plain, self._from_plain = _shape(cls)
 
     def __repr__(self) -> str:
@@ -123,6 +125,7 @@ class JobKind:
     BATCH: ClassVar[Batch | RawBatch | None] = None
     BUDGETS: ClassVar[Draws | None] = None
     TIMEOUT: ClassVar[Duration | None] = None
+    METADATA: ClassVar[Mapping[str, str] | None] = None
 
     def with_(self, **overrides: Unpack[Options]) -> Enqueue:
         """A request to enqueue this with some options overridden.
@@ -145,6 +148,7 @@ def job_kind(  # noqa: PLR0913 - a kind has as many arguments as its jobs have o
     batch: Batch | RawBatch | None = None,
     budgets: Draws | None = None,
     timeout: Duration | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> Callable[[C], C]:
     """Make a kind of a dataclass, `msgspec.Struct`, pydantic model or attrs class.
 
@@ -161,17 +165,18 @@ def job_kind(  # noqa: PLR0913 - a kind has as many arguments as its jobs have o
         batch: How those that wait are folded into one, instead of `unique`; None is not at all.
         budgets: What they draw from budgets: a key, a pair of key and cost, a `Draw`, or several; None is nothing.
         timeout: How long a worker may hold one, as a timedelta or in seconds; None is what the worker says.
+        metadata: Names and texts for others than their handlers; None is nothing.
 
     Raises:
         ConfigError: When the class is nothing that can be a payload, or `unique` comes with `batch`, or `budgets` names
-            something else, or `timeout` is no duration.
+            something else, or `timeout` is no duration, or `metadata` is no mapping of texts.
     """
 
     def decorate(cls: C) -> C:
         kind: Kind[Any] = Kind(
             cls, name or cls.__name__, unique,
             queue=queue, priority=priority, retry_limit=retry_limit, backoff=backoff, retention=retention, batch=batch,
-            budgets=budgets, timeout=timeout,
+            budgets=budgets, timeout=timeout, metadata=metadata,
         )  # fmt: skip
         setattr(cls, _ATTRIBUTE, kind)
         if not hasattr(cls, "with_"):
@@ -228,7 +233,7 @@ def _derive(cls: type[T]) -> Kind[T]:
         cls, getattr(cls, "NAME", cls.__name__), _unique_of(cls),
         queue=cls.QUEUE, priority=cls.PRIORITY, retry_limit=cls.RETRY_LIMIT,
         backoff=cls.BACKOFF, retention=cls.RETENTION, batch=cls.BATCH, budgets=cls.BUDGETS,
-        timeout=cls.TIMEOUT,
+        timeout=cls.TIMEOUT, metadata=cls.METADATA,
     )  # fmt: skip
 
 

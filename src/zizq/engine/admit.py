@@ -10,7 +10,7 @@ import msgspec
 from zizq.budget import Draw
 from zizq.engine.unique import Scope
 from zizq.errors import BadRequest
-from zizq.job import DEFAULT_PRIORITY, Batch, JobRecord, Status, check_name
+from zizq.job import DEFAULT_PRIORITY, MAX_METADATA_BYTES, Batch, JobRecord, Status, check_name
 from zizq.policy import Backoff, Retention, shortest_f32
 
 
@@ -31,6 +31,7 @@ def new_job(  # noqa: PLR0913 - a job has this many fields
     batch: Batch | None = None,
     budgets: tuple[Draw, ...] | None = None,
     timeout_ms: int | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> JobRecord:
     """A job as it is stored: ready, or scheduled when its time is still to come.
 
@@ -52,6 +53,7 @@ def new_job(  # noqa: PLR0913 - a job has this many fields
         batch: How it waits to be folded with others.
         budgets: What it draws each time it is taken, as `budgets.check_draws` said.
         timeout_ms: How long a worker may hold it; None leaves it to the stream that takes it.
+        metadata: What others than its handler want to know of it.
     """
     job = JobRecord(
         id=job_id,
@@ -67,11 +69,16 @@ def new_job(  # noqa: PLR0913 - a job has this many fields
         retention=retention,
     )
     # Most jobs have none of these, and each member that is named costs time.
-    if unique_key is None and batch is None and not budgets and timeout_ms is None:
+    if unique_key is None and batch is None and not budgets and timeout_ms is None and not metadata:
         return job
     scope = None if unique_key is None else unique_while or Scope.QUEUED.value
     return job.with_(
-        unique_key=unique_key, unique_while=scope, batch=batch, budgets=budgets or None, timeout_ms=timeout_ms
+        unique_key=unique_key,
+        unique_while=scope,
+        batch=batch,
+        budgets=budgets or None,
+        timeout_ms=timeout_ms,
+        metadata=metadata or None,
     )
 
 
@@ -102,6 +109,20 @@ def check_options(
     if unique_while is not None and unique_while not in set(Scope):
         raise BadRequest(
             f'invalid unique_while: "{unique_while}" (expected "queued", "active", or "exists")',
+        )
+
+
+def check_metadata(metadata: dict[str, str]) -> None:
+    """Hold the metadata of a job to the size that it may have in all; `wire.messages` has the other limits.
+
+    Raises:
+        BadRequest: When it is larger.
+    """
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items())
+    if size > MAX_METADATA_BYTES:
+        raise BadRequest(
+            f"metadata has {size} bytes of names and values, and may have {MAX_METADATA_BYTES}: put what is large into"
+            f" the payload"
         )
 
 

@@ -152,6 +152,7 @@ def on_take(job: JobRecord, now: int) -> JobRecord:
         batch=job.batch,
         budgets=job.budgets,
         timeout_ms=job.timeout_ms,
+        metadata=job.metadata,
     )
 
 

@@ -47,6 +47,19 @@ class StoreConformance(
             assert bytes(read.payload or b"") == PAYLOAD
             assert read.with_(payload=None) == job.with_(payload=None)
 
+    async def test_metadata_stays_with_its_job_whatever_happens_to_it(self, tmp_path: Path) -> None:
+        async with self.bench(tmp_path) as bench:
+            some, more = {"trace": "1"}, {"trace": "2", "é": ""}
+            ids = await bench.enqueue(bench.job(metadata=some), bench.job(metadata={}), bench.job(metadata=more))
+            assert [job.metadata for job in await bench.take()] == [some, None, more]
+            failed = await bench.fail(ids[0], retry_at=NOW)
+            assert failed is not None
+            assert failed.metadata == some
+            await bench.store.promote(NOW, 10)
+            assert [job.metadata for job in await bench.take()] == [some]
+            await bench.store.release(1)
+            assert [job.metadata for job in await bench.take()] == [some, None, more]
+
     async def test_a_job_for_later_is_scheduled_and_not_taken(self, tmp_path: Path) -> None:
         async with self.bench(tmp_path) as bench:
             [job_id] = await bench.enqueue(bench.job(ready_at=NOW + 1))

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from zizq.budget import MAX_TOKENS, Budget
-from zizq.job import DEFAULT_PRIORITY, Batch, ErrorRecord, JobRecord
+from zizq.job import DEFAULT_PRIORITY, MAX_METADATA, MAX_METADATA_NAME, Batch, ErrorRecord, JobRecord
 
 MAX_U32 = 2**32 - 1
 MAX_U64 = 2**64 - 1
@@ -28,6 +28,8 @@ Name = Annotated[str, Meta(extra_json_schema={"minLength": 1, "pattern": r"^[^\x
 Tokens = Annotated[U32, Meta(description=f"From 1 to {MAX_TOKENS}, else 422.")]
 Cost = Annotated[U32, Meta(description="At least 1, else 422.")]
 Timeout = Annotated[int, Meta(ge=1, extra_json_schema={"maximum": MAX_U64})]
+MetadataName = Annotated[str, Meta(min_length=1, max_length=MAX_METADATA_NAME)]
+Metadata = Annotated[dict[MetadataName, str], Meta(max_length=MAX_METADATA)]
 Period = Annotated[U64, Meta(description="At least 1, else 422.")]
 
 
@@ -128,6 +130,7 @@ class Enqueue(msgspec.Struct, kw_only=True, omit_defaults=True):
     batch: Batch | None = None
     budgets: list[DrawBody] | None = None
     timeout_ms: Timeout | None = None
+    metadata: Metadata | None = None
 
 
 class EnqueueBulk(msgspec.Struct):

@@ -216,3 +216,29 @@ def test_a_job_shows_its_key_its_batch_and_what_became_of_its_enqueue(form):
     assert (plain.unique_key, plain.unique_while, plain.batch, plain.duplicate, plain.folded) == (None,) * 3 + (
         False,
     ) * 2
+
+
+# ── metadata ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_metadata_is_sent_where_there_is_some():
+    @job_kind("marked", metadata={"a": "1"})
+    @dataclass
+    class Marked:
+        n: int
+
+    assert sent(Marked(1)) == {"metadata": {"a": "1"}}
+    assert sent(Marked(1), metadata={"b": ""}) == {"metadata": {"b": ""}}
+    assert sent(Marked(1), metadata={}) == sent(Marked(1), metadata=None) == {}
+    assert sent(Enqueue("t", None).with_(metadata={"c": "3"})) == {"metadata": {"c": "3"}}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [("a", "metadata='a' is no mapping"), ({"a": 1}, "metadata: 'a': 1 is not a name and a text"), ({1: "a"}, "1: 'a'")],
+)
+def test_metadata_that_is_no_mapping_of_texts_is_refused(metadata, said):
+    with pytest.raises(ConfigError, match=said):
+        sent(Enqueue("t", None, metadata=metadata))
+    with pytest.raises(ConfigError, match=said):
+        job_kind("marked", metadata=metadata)(dataclass(type("Marked", (), {})))

@@ -50,6 +50,8 @@ def new_job(job_id: str, now: int, body: Enqueue, form: Format, stored: msgspec.
     admit.check(body.type, body.queue)
     if body.unique_key is not None or body.unique_while is not None or body.batch is not None:
         admit.check_options(body.unique_key, body.unique_while, body.batch)
+    if body.metadata:
+        admit.check_metadata(body.metadata)
     return admit.new_job(
         job_id,
         now,
@@ -66,6 +68,7 @@ def new_job(job_id: str, now: int, body: Enqueue, form: Format, stored: msgspec.
         batch=body.batch,
         budgets=draws(body.budgets) if body.budgets else None,
         timeout_ms=_instant("timeout_ms", body.timeout_ms) if body.timeout_ms is not None else None,
+        metadata=body.metadata,
     )
 
 
@@ -96,6 +99,7 @@ def enqueued_plain(job: JobRecord) -> Enqueued:
         backoff=job.backoff,
         retention=job.retention,
         timeout_ms=job.timeout_ms,
+        metadata=job.metadata,
         duplicate=False,
         folded=False,
     )

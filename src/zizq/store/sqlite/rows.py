@@ -42,6 +42,7 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
     batch: Batch | None = None
     budgets: tuple[Draw, ...] | None = None
     timeout_ms: int | None = None
+    metadata: dict[str, str] | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -92,7 +93,7 @@ def batch_name(key: str) -> str:
 
 
 def _options(job: JobRecord) -> bytes | None:
-    if job.is_bound or job.timeout_ms is not None:
+    if job.is_bound or job.timeout_ms is not None or job.metadata is not None:
         names = Options.__struct_fields__
         return _encode(Options(*[getattr(job, name) for name in names]))
     if job.retry_limit is None and job.backoff is None and job.retention is None:
