@@ -24,6 +24,7 @@ from zizq.client.options import TLS, Backoff, Retention
 from zizq.client.query import Query, SyncQuery
 from zizq.client.sync import SyncClient
 from zizq.client.take import SyncTake, Take
+from zizq.client.tracing import Tracing
 from zizq.errors import (
     Cancel,
     ClientError,
@@ -120,6 +121,7 @@ __all__ = [
     "SyncTake",
     "Take",
     "TimeBased",
+    "Tracing",
     "TransportError",
     "Unique",
     "UnsupportedFormat",

@@ -18,6 +18,8 @@ from types import ModuleType
 from typing import Any, get_type_hints
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.util._once import Once
 
 import zizq
 from docs.living import LivingServer
@@ -48,6 +50,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def no_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What provides spans can be set once in a process; so each example has its own once."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
 
 
 def preludes(block: Block) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
@@ -40,6 +40,8 @@ async def middleware(job: zizq.Job, call_next: Callable[[zizq.Job], Awaitable[An
 
 
 async def use_async(client: zizq.Client) -> None:
+    zizq.Client(tracing=True), zizq.SyncClient(tracing=zizq.Tracing(create_spans=False))
+    assert_type((await client.enqueue_raw("t", None, metadata={"a": "b"})).metadata, Mapping[str, str])
     assert_type(await client.enqueue(SendEmail("a@b.c"), delay=timedelta(minutes=5), priority=10), zizq.Job)
     assert_type(await client.enqueue_raw("t", {"a": 1}, ready_at=datetime.now(UTC)), zizq.Job)
     assert_type(await client.enqueue_bulk([SendEmail("a@b.c")]), list[zizq.Job])

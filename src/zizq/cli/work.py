@@ -43,6 +43,7 @@ class Order:
     client_key: str | None
     token: str | None = field(repr=False)
     worker_id: str | None
+    tracing: bool
     log_level: str
 
 
@@ -106,6 +107,13 @@ class Order:
     help="How long a job that sets no timeout may be held here before the server fails it. [default: no limit]",
 )
 @click.option("--worker-id", envvar="ZIZQ_WORKER_ID", show_envvar=True, help="A name for logs, ours and the server's.")
+@click.option(
+    "--tracing",
+    envvar="ZIZQ_TRACING",
+    show_envvar=True,
+    is_flag=True,
+    help="Make spans of OpenTelemetry, by the provider that MODULE or the environment sets up.",
+)
 @click.option(
     "--log-level",
     envvar="ZIZQ_LOG_LEVEL",
@@ -174,7 +182,7 @@ def _run(order: Order, signals: Callable[[], Signals], control: Connection | Non
 
     async def main() -> tuple[Worker, Summary]:
         tls = tls_of(order.ca, order.client_cert, order.client_key)
-        async with Client(order.url, format=order.format, tls=tls, token=order.token) as client:
+        async with Client(order.url, format=order.format, tls=tls, token=order.token, tracing=order.tracing) as client:
             worker = Worker(
                 client,
                 handler,

@@ -7,7 +7,7 @@ whether that is done by a coroutine or by a thread.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import msgspec
@@ -50,11 +50,13 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
         request: What to send.
         success: The statuses that mean it was done.
         value: What the answer means, when it is a success.
+        span: The block to make it in, where it is traced: it gives a function to pass the value through.
     """
 
     request: Request
     success: tuple[int, ...]
     value: Callable[[Response], T]
+    span: AbstractContextManager[Callable[[T], T]] | None = None
 
     def parse(self, answer: Response) -> T:
         """The value in an answer.

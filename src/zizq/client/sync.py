@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeVar, Unpack
 
 from zizq.client.budgets import EVERY, Budget, Drawn, Draws, Every, Policy
 from zizq.client.call import Call
-from zizq.client.calls import Calls
 from zizq.client.changes import KEEP, Changes, Keep
 from zizq.client.conditions import Conditions, Where
 from zizq.client.cron import CronDefinition
@@ -23,6 +22,7 @@ from zizq.client.query import Plan, SyncQuery
 from zizq.client.settings import check_format, check_settings
 from zizq.client.steps import run
 from zizq.client.take import SyncTake
+from zizq.client.tracing import Tracing, calls_for
 from zizq.client.transport import SyncReqwestTransport, SyncTransport
 from zizq.clock import Clock, SystemClock
 
@@ -49,11 +49,13 @@ class SyncClient:
             The server's heartbeat must be well below it.
         tls: Certificates for an `https://` server beyond the system's roots.
         token: What tells a server that asks who calls; None is the variable ZIZQ_TOKEN, else none is sent.
+        tracing: Whether to make spans of OpenTelemetry, or how (`Tracing`); workers that use this client do as well.
         transport: Sends the requests; None is the network.
         clock: What delays count from; None is the system's clock.
 
     Raises:
-        ConfigError: When the URL, the format, a timeout or the token is wrong, or `tls` comes with an `http://` URL.
+        ConfigError: When the URL, the format, a timeout or the token is wrong, or `tls` comes with an `http://` URL;
+            or when `tracing` lacks OpenTelemetry.
     """
 
     def __init__(  # noqa: PLR0913 - one for each option
@@ -66,13 +68,14 @@ class SyncClient:
         stream_idle_timeout: Duration = 30,
         tls: TLS | None = None,
         token: str | None = None,
+        tracing: Tracing | bool = False,
         transport: SyncTransport | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._calls = Calls(check_format(format), clock or SystemClock())
         settings = check_settings(url, tls, connect_timeout, read_timeout, stream_idle_timeout, token)
-        self._transport = transport or SyncReqwestTransport(settings)
         self.url = settings.url
+        self._calls, self.spans = calls_for(tracing, self.url, check_format(format), clock or SystemClock())
+        self._transport = transport or SyncReqwestTransport(settings)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.url}>"
@@ -113,7 +116,7 @@ class SyncClient:
             type: The name that a worker routes by.
             payload: Whatever JSON can say, None included.
             **options: See `Enqueue`: `queue`, `priority`, `ready_at` or `delay`, `retry_limit`, `backoff`, `retention`,
-                `unique_key`, `unique_while`, `batch`, `budgets`.
+                `unique_key`, `unique_while`, `batch`, `budgets`, `timeout`, `metadata`.
 
         Raises:
             ConfigError: When an option is unknown or wrong.
@@ -252,9 +255,8 @@ class SyncClient:
         Raises:
             ConfigError: When a number is out of range, or a queue's name has a comma.
         """
-        return SyncTake(
-            self._transport, self._calls.take(queues, prefetch, worker_id, job_timeout, concurrency, stream)
-        )
+        call = self._calls.take(queues, prefetch, worker_id, job_timeout, concurrency, stream)
+        return SyncTake(self._transport, call, self.spans)
 
     def report_success(self, id: str) -> None:
         """Say that a job that was taken succeeded.
@@ -489,4 +491,7 @@ class SyncClient:
         self._send(self._calls.reset())
 
     def _send(self, call: Call[T]) -> T:
-        return call.parse(self._transport.send(call.request))
+        if call.span is None:
+            return call.parse(self._transport.send(call.request))
+        with call.span as answered:
+            return answered(call.parse(self._transport.send(call.request)))

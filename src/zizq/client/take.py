@@ -9,12 +9,16 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from zizq.client.call import Response, TakeCall, raise_refusal
 from zizq.client.job import Job, JobReader
 from zizq.client.transport import Stream, SyncStream, SyncTransport, Transport
 from zizq.errors import DecodeError, ZizqError
 from zizq.wire.framing import Splitter, StreamFormat
+
+if TYPE_CHECKING:
+    from zizq.client.spans import Spans
 
 _BAD_FRAMES = 3
 """Bad frames in a row that end a stream: one may be an odd job, three are another protocol."""
@@ -78,8 +82,9 @@ class Take:
     stream in good order, and raises TransportError when the connection breaks: nothing is retried here.
     """
 
-    def __init__(self, transport: Transport, call: TakeCall) -> None:
+    def __init__(self, transport: Transport, call: TakeCall, spans: Spans | None = None) -> None:
         self._transport = transport
+        self._spans = spans
         self._call = call
         self._stream: Stream | None = None
         self._reader = _Reader(call.form)
@@ -111,6 +116,12 @@ class Take:
             StreamIdleTimeout: When nothing came for longer than the client's `stream_idle_timeout`.
             DecodeError: When three frames in a row cannot be read.
         """
+        jobs = await self._next()
+        if self._spans is not None and jobs:
+            self._spans.received(jobs)
+        return jobs
+
+    async def _next(self) -> list[Job]:
         if self._stream is None:
             raise ZizqError(_NOT_OPEN)
         while chunk := await self._stream.read():
@@ -120,8 +131,11 @@ class Take:
         return []
 
     async def batches(self) -> AsyncIterator[list[Job]]:
-        """Iterate over what `next_batch` returns, to the end of the stream."""
-        while jobs := await self.next_batch():
+        """Iterate over what `next_batch` returns, to the end of the stream.
+
+        This is for programs that keep jobs and hand them on, as `Worker` does: no span says that they were received.
+        """
+        while jobs := await self._next():
             yield jobs
 
     def __aiter__(self) -> Take:
@@ -129,10 +143,13 @@ class Take:
 
     async def __anext__(self) -> Job:
         if not self._arrived:
-            self._arrived.extend(await self.next_batch())
+            self._arrived.extend(await self._next())
         if not self._arrived:
             raise StopAsyncIteration
-        return self._arrived.popleft()
+        job = self._arrived.popleft()
+        if self._spans is not None:
+            self._spans.received([job], single=True)
+        return job
 
 
 class SyncTake:
@@ -141,8 +158,9 @@ class SyncTake:
     It behaves as `Take` does. A signal, Ctrl-C too, is seen when the next bytes arrive: at the next heartbeat.
     """
 
-    def __init__(self, transport: SyncTransport, call: TakeCall) -> None:
+    def __init__(self, transport: SyncTransport, call: TakeCall, spans: Spans | None = None) -> None:
         self._transport = transport
+        self._spans = spans
         self._call = call
         self._stream: SyncStream | None = None
         self._reader = _Reader(call.form)
@@ -174,6 +192,12 @@ class SyncTake:
             StreamIdleTimeout: When nothing came for longer than the client's `stream_idle_timeout`.
             DecodeError: When three frames in a row cannot be read.
         """
+        jobs = self._next()
+        if self._spans is not None and jobs:
+            self._spans.received(jobs)
+        return jobs
+
+    def _next(self) -> list[Job]:
         if self._stream is None:
             raise ZizqError(_NOT_OPEN)
         while chunk := self._stream.read():
@@ -183,8 +207,11 @@ class SyncTake:
         return []
 
     def batches(self) -> Iterator[list[Job]]:
-        """Iterate over what `next_batch` returns, to the end of the stream."""
-        while jobs := self.next_batch():
+        """Iterate over what `next_batch` returns, to the end of the stream.
+
+        This is for programs that keep jobs and hand them on, as `Worker` does: no span says that they were received.
+        """
+        while jobs := self._next():
             yield jobs
 
     def __iter__(self) -> SyncTake:
@@ -192,10 +219,13 @@ class SyncTake:
 
     def __next__(self) -> Job:
         if not self._arrived:
-            self._arrived.extend(self.next_batch())
+            self._arrived.extend(self._next())
         if not self._arrived:
             raise StopIteration
-        return self._arrived.popleft()
+        job = self._arrived.popleft()
+        if self._spans is not None:
+            self._spans.received([job], single=True)
+        return job
 
 
 async def _rest(stream: Stream) -> bytes:

@@ -8,13 +8,16 @@ import os
 from collections.abc import Awaitable
 from contextvars import copy_context
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zizq.client.job import Job
 from zizq.errors import HandlerTimeout
 from zizq.worker.processes import Processes
 from zizq.worker.route import Place, Route, name_of
 from zizq.worker.threads import Threads
+
+if TYPE_CHECKING:
+    from zizq.worker.spans import Runs
 
 logger = logging.getLogger("zizq")
 
@@ -30,10 +33,12 @@ class Executors:
     Args:
         concurrency: The most handlers at once, hence the most threads. There are as many processes, but no more
             than the machine has processors.
+        runs: Makes the spans of runs, in a worker that traces.
     """
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, runs: Runs | None = None) -> None:
         self._concurrency = concurrency
+        self._runs = runs
         self._threads: Threads | None = None
         self._processes: Processes | None = None
         self._overrun: dict[str, set[asyncio.Future[Any]]] = {}
@@ -85,7 +90,7 @@ class Executors:
     def _in_process(self, route: Route, job: Job) -> Awaitable[None]:
         if self._processes is None:
             self._processes = Processes(min(self._concurrency, os.cpu_count() or 1))
-        return self._processes.run(route, job)
+        return self._processes.run(route, job, None if self._runs is None else self._runs.carrier())
 
 
 def _caught(route: Route, job: Job) -> Ended:

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -27,6 +28,8 @@ from zizq.worker.route import ELSEWHERE, Place, Route, enter, import_path, leave
 from zizq.worker.threads import Threads
 
 _spawn = multiprocessing.get_context("spawn")
+Carrier = dict[str, str] | None
+"""The context of a trace, as text; None where there is none."""
 
 
 class Child:
@@ -84,8 +87,13 @@ class Processes:
         self._busy: set[Child] = set()
         self._threads = Threads(size, "zizq-process")
 
-    async def run(self, route: Route, job: Job) -> None:
+    async def run(self, route: Route, job: Job, carrier: Carrier = None) -> None:
         """Run one job in a process.
+
+        Args:
+            route: Its handler.
+            job: The job.
+            carrier: The span of the run, where it is traced.
 
         Raises:
             HandlerFailed: When the handler raised.
@@ -96,7 +104,7 @@ class Processes:
             child = self._idle.pop() if self._idle else await self._threads.run(Child)
             self._busy.add(child)
             try:
-                failure = await self._exchange(child, route, job)
+                failure = await self._exchange(child, _message(route, job, carrier), route.timeout)
             except BaseException:
                 child.kill()
                 raise
@@ -106,18 +114,17 @@ class Processes:
         if failure is not None:
             raise HandlerFailed(failure)
 
-    async def _exchange(self, child: Child, route: Route, job: Job) -> FailureBody | None:
-        message = _message(route, job)
+    async def _exchange(self, child: Child, message: tuple[Any, ...], timeout: float | None) -> FailureBody | None:
         answer = self._threads.run(lambda: child.perform(message))
         # A death that we cause ourselves is not news.
         answer.add_done_callback(lambda future: future.cancelled() or future.exception())
-        done, _ = await asyncio.wait({answer}, timeout=route.timeout)
+        done, _ = await asyncio.wait({answer}, timeout=timeout)
         if done:
             failure: FailureBody | None = answer.result()
             return failure
         child.kill()
         await asyncio.wait({answer})
-        raise HandlerTimeout(f"the handler ran longer than {route.timeout} s; its process was killed")
+        raise HandlerTimeout(f"the handler ran longer than {timeout} s; its process was killed")
 
     def close(self) -> None:
         """Kill the processes, those at work included."""
@@ -129,9 +136,9 @@ class Processes:
         self._threads.close()
 
 
-def _message(route: Route, job: Job) -> tuple[Any, ...]:
+def _message(route: Route, job: Job, carrier: Carrier) -> tuple[Any, ...]:
     kind = import_path(route.kind.cls) if route.kind is not None else None
-    return import_path(route.call), kind, route.wants_context, job.frame, job.format.value
+    return import_path(route.call), kind, route.wants_context, job.frame, job.format.value, carrier
 
 
 # ── in the child ─────────────────────────────────────────────────────────────────────────────────────
@@ -162,18 +169,29 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _perform(handler: str, kind: str | None, wants_context: bool, frame: bytes, form: str) -> FailureBody | None:
+def _perform(
+    handler: str, kind: str | None, wants_context: bool, frame: bytes, form: str, carrier: Carrier
+) -> FailureBody | None:
     try:
         job = JobReader(Format(form)).one(frame)
         found = kind_of(_imported(kind)) if kind is not None else None
         token = enter(job)
         try:
-            Route(_imported(handler), found, wants_context, Place.PROCESS, None, ELSEWHERE).begin(job)
+            with _resumed(carrier):
+                Route(_imported(handler), found, wants_context, Place.PROCESS, None, ELSEWHERE).begin(job)
         finally:
             leave(token)
     except BaseException as exc:
         return describe(exc, SystemClock())
     return None
+
+
+def _resumed(carrier: Carrier) -> AbstractContextManager[None]:
+    if carrier is None:
+        return contextlib.nullcontext()
+    from zizq.worker.spans import resumed
+
+    return resumed(carrier)
 
 
 def _imported(path: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 from zizq.client.aio import Client
 from zizq.client.job import Job
 from zizq.client.options import Duration
+from zizq.client.tracing import Tracing
 from zizq.worker.hooks import Hooks
 from zizq.worker.options import Reconnect, Summary
 from zizq.worker.route import JobHandler
@@ -37,6 +38,8 @@ class WorkerOptions(TypedDict, total=False):
 def run_worker(
     handler: JobHandler | Callable[[Job], Any],
     url: str | None = None,
+    *,
+    tracing: Tracing | bool = False,
     **options: Unpack[WorkerOptions],
 ) -> Summary:
     """Run a worker until SIGINT or SIGTERM; blocks. From the main thread only.
@@ -46,6 +49,7 @@ def run_worker(
     Args:
         handler: As for `Worker`.
         url: Of the server; None takes `ZIZQ_URL`, or the default.
+        tracing: As for `Client`.
         **options: As for `Worker`.
 
     Returns:
@@ -57,7 +61,7 @@ def run_worker(
     """
 
     async def work() -> Summary:
-        async with Client(url) as client:
+        async with Client(url, tracing=tracing) as client:
             return await Worker(client, handler, **options).run(on_signals())
 
     return run_loop(work())

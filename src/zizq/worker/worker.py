@@ -12,7 +12,7 @@ import inspect
 import logging
 import warnings
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from zizq.client.job import Job
 from zizq.client.options import Duration, seconds
@@ -29,6 +29,10 @@ from zizq.worker.session import Session, Takes
 from zizq.worker.shutdown import Shutdown, Signals, check, wait_for
 from zizq.worker.slots import Perform, Slots
 
+if TYPE_CHECKING:
+    from zizq.client.spans import Spans
+    from zizq.worker.spans import Runs
+
 logger = logging.getLogger("zizq")
 
 CallNext = Callable[[Job], Awaitable[Any]]
@@ -38,12 +42,16 @@ Middleware = Callable[[Job, CallNext], Awaitable[Any]]
 class WorkerClient(Takes, Reports, Protocol):
     """What a worker needs of a client; `zizq.Client` has it."""
 
+    spans: Spans | None
+    """Makes the spans of a client that traces."""
+
 
 class Worker:
     """Streams jobs from the server, runs each in a handler, and reports how it went.
 
     Delivery is at-least-once: a handler should be idempotent. A handler that returns completes its job; one that
-    raises fails it, and the server retries it by its policy; `Cancel` and `RetryLater` say otherwise.
+    raises fails it, and the server retries it by its policy; `Cancel` and `RetryLater` say otherwise. It traces what it
+    does if its client does.
 
     Args:
         client: An open `Client`; the worker does not close it.
@@ -99,7 +107,10 @@ class Worker:
         self._summary = Summary()
         self._clock = clock or SystemClock()
         around = Surroundings(self._summary, self._clock, dice or SystemDice(), hooks or Hooks(), worker_id)
-        self._executors = Executors(concurrency)
+        self._runs = None if client.spans is None else _runs(client.spans)
+        if self._runs is not None:
+            middleware = (self._runs.run, *middleware)
+        self._executors = Executors(concurrency, self._runs)
         self._sender = Sender(client, Outbox(2 * room, ack_max_batch), around)
         perform = _compose(middleware, _performer(handler, self._executors), self._executors.wait_overrun)
         self._slots = Slots(concurrency, perform, self._executors.wait_overrun, self._sender, around, self.stop)
@@ -142,7 +153,8 @@ class Worker:
         if isinstance(shutdown, Signals):
             shutdown.bind(self.kill)
         try:
-            return await self._live(shutdown)
+            with contextlib.nullcontext() if self._runs is None else self._runs.alone():
+                return await self._live(shutdown)
         finally:
             if isinstance(shutdown, Signals):
                 shutdown.unbind()
@@ -234,6 +246,12 @@ class Worker:
         await self._sender.close()
         await asyncio.wait(tasks)
         self._executors.close()
+
+
+def _runs(spans: Spans) -> Runs:
+    from zizq.worker.spans import Runs
+
+    return Runs(spans)
 
 
 def _performer(handler: JobHandler | Callable[[Job], Any], executors: Executors) -> Perform:

@@ -235,7 +235,11 @@ def test_metadata_is_sent_where_there_is_some():
 
 @pytest.mark.parametrize(
     ("metadata", "said"),
-    [("a", "metadata='a' is no mapping"), ({"a": 1}, "metadata: 'a': 1 is not a name and a text"), ({1: "a"}, "1: 'a'")],
+    [
+        ("a", "metadata='a' is no mapping"),
+        ({"a": 1}, "metadata: 'a': 1 is not a name and a text"),
+        ({1: "a"}, "1: 'a'"),
+    ],
 )
 def test_metadata_that_is_no_mapping_of_texts_is_refused(metadata, said):
     with pytest.raises(ConfigError, match=said):

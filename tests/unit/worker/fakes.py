@@ -24,7 +24,7 @@ async def settle():
         await asyncio.sleep(0)
 
 
-def record(job_type="greet", payload=None, *, job_id=None, attempts=0):
+def record(job_type="greet", payload=None, *, job_id=None, attempts=0, **more):
     return JobRecord(
         id=job_id or f"{next(_numbers):025}",
         type=job_type,
@@ -32,13 +32,13 @@ def record(job_type="greet", payload=None, *, job_id=None, attempts=0):
         priority=1,
         status=Status.IN_FLIGHT,
         payload=msgspec.Raw(msgspec.msgpack.encode(payload)),
-        ready_at=0,
         attempts=attempts,
+        **{"ready_at": 0} | more,
     )
 
 
-def job(job_type="greet", payload=None, *, job_id=None, attempts=0):
-    return _read(msgspec.msgpack.encode(record(job_type, payload, job_id=job_id, attempts=attempts)))
+def job(job_type="greet", payload=None, **more):
+    return _read(msgspec.msgpack.encode(record(job_type, payload, **more)))
 
 
 class FakeStream:
@@ -72,6 +72,8 @@ class FakeStream:
 
 class FakeClient:
     """Speaks what a worker needs of a client."""
+
+    spans = None
 
     def __init__(self):
         self.log = []

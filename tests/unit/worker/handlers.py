@@ -4,6 +4,8 @@ import os
 import time
 from dataclasses import dataclass
 
+from opentelemetry import trace
+
 from zizq.client.kinds import job_kind
 from zizq.errors import Cancel, ConfigError
 from zizq.worker.route import Context, current_job
@@ -41,3 +43,8 @@ def give_up(job):
 
 def hang(job):
     time.sleep(600)
+
+
+def tell_span(job):
+    span = trace.get_current_span().get_span_context()
+    raise ValueError(f"{span.trace_id:032x} {span.span_id:016x}")
