@@ -19,7 +19,7 @@ from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TracerProvider
 
-from zizq.client.enqueue import Enqueue
+from zizq.client.enqueue import Enqueue, check_metadata
 from zizq.client.failure import type_name
 from zizq.client.job import Job
 from zizq.job import MAX_METADATA, MAX_METADATA_BYTES, MAX_METADATA_NAME
@@ -165,7 +165,7 @@ class Spans:
 
     def send(self, request: Enqueue) -> tuple[Enqueue, Operation[Job]]:
         """The span of an enqueue, and the request with its context."""
-        given = self.made_in(request.metadata)
+        given = self._given_in(request)
         kind = SpanKind.PRODUCER if given is None else SpanKind.CLIENT
         links = () if given is None else (given,)
         span = self.start("send", kind, request.queue, links=links, zizq__job__type=request.type)
@@ -175,7 +175,7 @@ class Spans:
 
     def send_bulk(self, requests: Sequence[Enqueue]) -> tuple[list[Enqueue], Operation[list[Job]]]:
         """The spans of a bulk enqueue, and the requests with the contexts that their runs link to."""
-        given = [self.made_in(request.metadata) for request in requests]
+        given = [self._given_in(request) for request in requests]
         created: dict[int, Span] = {}
         if self._has_create_spans:
             created = {index: self._create(requests[index]) for index, one in enumerate(given) if one is None}
@@ -194,6 +194,10 @@ class Spans:
                 _note_job(one, jobs[index])
 
         return sent, Operation(span, note, tuple(created.values()))
+
+    def _given_in(self, request: Enqueue) -> SpanContext | None:
+        """The context that a caller gives a job itself; what is no metadata is refused as ever."""
+        return None if request.metadata is None else self.made_in(check_metadata(request.metadata))
 
     def _create(self, request: Enqueue) -> Span:
         return self.start("create", SpanKind.PRODUCER, request.queue, zizq__job__type=request.type)
@@ -291,10 +295,15 @@ def _with(request: Enqueue, carried: Mapping[str, str]) -> Enqueue:
     if not carried:
         return request
     metadata = dict(request.metadata or {})
-    room = MAX_METADATA_BYTES - sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items())
+    room = MAX_METADATA_BYTES - sum(map(_size, (*metadata, *metadata.values())))
     for name, value in carried.items():
-        room -= len(name.encode()) + len(value.encode())
+        room -= _size(name) + _size(value)
         if room < 0 or len(metadata) == MAX_METADATA or len(name) > MAX_METADATA_NAME:
             break
         metadata.setdefault(name, value)
     return msgspec.structs.replace(request, metadata=metadata)
+
+
+def _size(text: str) -> int:
+    # A lone surrogate cannot be sent, which is said where the request is encoded.
+    return len(text.encode("utf-8", "surrogatepass"))

@@ -99,6 +99,17 @@ def test_a_refusal_is_an_error_of_the_span():
     assert trace.get_current_span() is trace.INVALID_SPAN
 
 
+@pytest.mark.parametrize(
+    ("metadata", "error"), [(["a"], ConfigError), ({"traceparent": 1}, ConfigError), ({"m": "\ud800"}, EncodeError)]
+)
+def test_metadata_that_cannot_be_sent_is_refused_as_without_tracing(metadata, error):
+    for tracing in (False, Memory().tracing):
+        with pytest.raises(error):
+            enqueued(tracing, metadata=metadata)
+        with pytest.raises(error):
+            enqueued_bulk(tracing, Enqueue("a", 1, metadata=metadata))
+
+
 def test_what_cannot_be_sent_ends_its_span_too():
     memory = Memory()
     with pytest.raises(EncodeError):
