@@ -22,6 +22,8 @@ _LEVEL = 1
 """How hard to compress. Payloads are small and look alike: level 6 takes twice the time to save a twelfth."""
 _GZIP = 16 + zlib.MAX_WBITS
 _BLOCK = tarfile.BLOCKSIZE
+_BARE = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE)
+"""Members that no content follows, whatever size they say."""
 
 
 def pack(files: Sequence[Path], now: int) -> Iterator[bytes]:
@@ -100,17 +102,47 @@ def unpack(archive: BinaryIO, names: Sequence[str], folder: Path) -> list[str]:
     """
     found: list[str] = []
     try:
-        with gzip.open(archive) as raw, tarfile.open(fileobj=raw, mode="r|") as tar:
-            for member in tar:
+        with gzip.open(archive) as raw:
+            while (member := _next_member(raw)) is not None:
+                pieces = _content(raw, member)
                 if (name := _data_file(member)) in names:
-                    _write(tar, member, folder / name)
+                    _write(pieces, member, folder / name)
                     found.append(name)
+                for _ in pieces:
+                    pass
             # At its very end gzip has a checksum of all of it.
             while raw.read(PIECE_BYTES):
                 pass
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ConfigError(f"the backup is damaged or cut short: {error}") from error
     return found
+
+
+def _next_member(raw: gzip.GzipFile) -> tarfile.TarInfo | None:
+    """The next head; None at the end.
+
+    Not by `tarfile.open`, which reads the names and comments of other tars into memory, however long they are.
+    """
+    head = raw.read(_BLOCK)
+    if head == bytes(_BLOCK):
+        return None
+    member = tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    if member.size < 0:
+        raise tarfile.ReadError("a member has a negative size")
+    return member
+
+
+def _content(raw: gzip.GzipFile, member: tarfile.TarInfo) -> Iterator[bytes]:
+    """What follows a head, with nothing of what fills the last block, which is read as well."""
+    left = 0 if member.type in _BARE else member.size
+    filling = -left % _BLOCK
+    while left:
+        piece = raw.read(min(left, PIECE_BYTES))
+        if not piece:
+            raise EOFError("it ends within a member")
+        left -= len(piece)
+        yield piece
+    raw.read(filling)
 
 
 def _data_file(member: tarfile.TarInfo) -> str:
@@ -131,18 +163,18 @@ def _data_file(member: tarfile.TarInfo) -> str:
     return inside[1] if member.isfile() and len(inside) == 2 and inside[0] == DATA else ""
 
 
-def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+def _write(pieces: Iterator[bytes], member: tarfile.TarInfo, path: Path) -> None:
     free = shutil.disk_usage(path.parent).free
     if member.size > free:
         raise ConfigError(f"there is no room in {path.parent}: {member.name} has {member.size} bytes, {free} are free")
-    content = tar.extractfile(member)
-    if content is None:
-        raise ConfigError(f"the backup is refused: its member {member.name!r} has no content")
     try:
         with path.open("xb") as file:
-            shutil.copyfileobj(content, file, PIECE_BYTES)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
+    except gzip.BadGzipFile:
+        raise
     except FileExistsError as error:
         raise ConfigError(f"the backup is refused: it has {member.name!r} twice") from error
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,6 +112,30 @@ def test_what_is_elsewhere_is_ignored(target: Path) -> None:
     archive = made((member("zizq-root/data", tarfile.DIRTYPE), b""), (member("else", tarfile.SYMTYPE), b""), *members)
     assert unpack(io.BytesIO(archive), ["jobs.db"], target) == []
     assert not list(target.iterdir())
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_name_or_a_comment_takes_no_memory_however_long_it_is(target: Path, kind: bytes) -> None:
+    archive = made((member("comment", kind), bytes(16 * 2**20)), (member("zizq-root/data/jobs.db"), b"x"))
+    tracemalloc.start()
+    try:
+        assert unpack(io.BytesIO(archive), ["jobs.db"], target) == ["jobs.db"]
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_damage_inside_a_member_is_not_taken_for_a_disk_that_fails(tmp_path: Path, target: Path) -> None:
+    raw = gzip.decompress(packed(tmp_path))[:1000]
+    with pytest.raises(ConfigError, match="damaged or cut short"):
+        unpack(io.BytesIO(gzip.compress(raw) + b"rubbish after it"), ["jobs.db"], target)
+
+
+def test_a_size_below_nothing_is_refused(target: Path) -> None:
+    info = member("zizq-root/data/jobs.db")
+    info.size = -512
+    with pytest.raises(ConfigError, match="negative"):
+        unpack(io.BytesIO(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))), ["jobs.db"], target)
 
 
 def test_a_file_that_comes_twice_is_refused(target: Path) -> None:
