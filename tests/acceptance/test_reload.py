@@ -104,6 +104,34 @@ def test_a_wrong_certificate_is_refused_with_an_error_and_the_old_one_stays(tmp_
         assert server.stop() == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_the_process_whatever_is_still_open(tmp_path, certificates, number):
+    with ServerProcess(tmp_path / "root", *flags(certificates.server())) as server:
+        host, _, port = server.url.removeprefix("https://").rpartition(":")
+        raw = socket.create_connection((host, int(port)))
+        with certificates.context().wrap_socket(raw, server_hostname=host) as half:
+            half.sendall(
+                b"POST /jobs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{"
+            )
+            with SyncClient(server.url, tls=TLS(ca=certificates.ca)) as client:
+                client.health()
+            process = server._process
+            process.send_signal(number)
+            while "stopping" not in process.stdout.readline():
+                pass
+            process.send_signal(number)
+            assert process.wait(10) == -number
+
+
+def test_sighup_does_no_harm_to_a_server_that_stops(tmp_path, monkeypatch):
+    with ServerProcess(tmp_path) as server:
+        process = server._process
+        process.send_signal(signal.SIGTERM)
+        while process.poll() is None:
+            process.send_signal(signal.SIGHUP)
+        assert process.returncode == 0
+
+
 def test_sighup_without_certificates_does_no_harm(tmp_path):
     with ServerProcess(tmp_path) as server, SyncClient(server.url) as client:
         job = client.enqueue_raw("t", None)

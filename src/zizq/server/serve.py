@@ -53,7 +53,7 @@ async def listening(settings: Settings, app: App) -> AsyncIterator[dict[str, End
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM; a second one ends the process at once.
+    """Serve until SIGINT or SIGTERM; a second one ends the process at once, as a crash would.
 
     Raises:
         ConfigError: When the store cannot be opened or the address cannot be listened on.
@@ -87,6 +87,7 @@ async def _serve(settings: Settings) -> None:
             log.info("stopping", extra={"fields": {"streams": app.broker.stream_count()}})
     finally:
         await app.stop()
+        _ignore_hang_ups()
     log.info("stopped")
     _tell("Server stopped.")
 
@@ -104,7 +105,7 @@ def warn_of_exposure(settings: Settings) -> None:
 
 
 def _stop_on_signals() -> asyncio.Event:
-    """An event that the first SIGINT or SIGTERM sets; the second takes its usual, sudden course."""
+    """An event that the first SIGINT or SIGTERM sets; the second ends the process."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -112,6 +113,8 @@ def _stop_on_signals() -> asyncio.Event:
         stopped.set()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+            # Not Python's own handler of SIGINT, whose exception would wait for all that is still open.
+            signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
@@ -123,6 +126,12 @@ def _note_hang_ups() -> asyncio.Event:
     hung_up = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
     return hung_up
+
+
+def _ignore_hang_ups() -> None:
+    """Let SIGHUP do nothing to the very end: left to the loop, it would end the process once the loop is closed."""
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 async def _reload_on(hung_up: asyncio.Event, endpoints: Collection[Endpoint]) -> None:
