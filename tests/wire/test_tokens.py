@@ -291,6 +291,33 @@ async def test_only_jobs_of_their_queues_are_settled(tmp_path: Path) -> None:
         assert (await admin.ask("GET", f"/jobs/{other}")).value["status"] == "in_flight"
 
 
+async def test_a_report_that_was_begun_before_its_job_was_taken_settles_nothing_of_others(tmp_path: Path) -> None:
+    async with site(tmp_path) as server:
+        [admin] = await all_users(server, Scope.ADMIN)
+        [user] = await all_users(server, Scope.WORK, queues=("mail",))
+        job_id, body = await admin.enqueue(queue="sms"), b'{"message":"m"}'
+        connection = await server.talk.connect()
+        head = request("POST", f"/jobs/{job_id}/failure", content_type="application/json",
+                       content_length=str(len(body)), authorization=bearer(user.token))  # fmt: skip
+        await connection.send(head + body[:1])
+        await (await admin.take()).job()
+        await connection.send(body[1:])
+        assert (await connection.reply()).error == (404, "job not found in in-flight set")
+        assert (await admin.ask("GET", f"/jobs/{job_id}")).value["status"] == "in_flight"
+
+
+async def test_a_stream_is_ended_by_its_name_by_its_own_caller_alone(tmp_path: Path) -> None:
+    async with site(tmp_path) as server:
+        [mine, other, admin] = await all_users(server, Scope.WORK, Scope.WORK, Scope.ADMIN)
+        stream = await mine.take("?stream=worker-1")
+        for user in (other, admin):
+            await user.ask("POST", "/jobs/release", {"ids": [], "stream": "worker-1"})
+        job_id = await admin.enqueue()
+        assert (await stream.job())["id"] == job_id
+        assert (await mine.ask("POST", "/jobs/release", {"ids": [job_id], "stream": "worker-1"})).status == 204
+        await stream.rest()
+
+
 async def test_a_job_moves_only_between_queues_of_theirs(tmp_path: Path) -> None:
     async with site(tmp_path) as server:
         [admin] = await all_users(server, Scope.ADMIN)

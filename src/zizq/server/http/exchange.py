@@ -93,6 +93,10 @@ class Request:
         """The bytes of a header; unlike `header`, it keeps no copy of them."""
         return self._headers.get(name)
 
+    def own(self, name: str) -> str:
+        """What a name that the caller has chosen is known as here: those of others are different ones."""
+        return name if self.caller is None else f"{self.caller.grant.id} {name}"
+
     def query(self, operation: Operation) -> dict[str, str]:
         """The query parameters, of those that the operation knows.
 

@@ -70,7 +70,8 @@ class Gate:
         """
         if operation.scope is op.Scope.WORK:
             found = (await self._broker.in_flight([job_id])).get(job_id)
-            if found is not None and not caller.may_use(found.queue):
+            # One that is not in flight yet may be so, in anybody's queue, by the time that the body is there.
+            if found is None or not caller.may_use(found.queue):
                 raise Missing(NOT_IN_FLIGHT)
         elif not caller.may_use((await self._catalog.get(job_id)).queue):
             raise Missing("job not found")

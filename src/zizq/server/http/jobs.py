@@ -139,7 +139,8 @@ class JobHandlers:
     async def release(self, request: Request) -> Response:
         """POST /jobs/release (protocol.md#14.3)."""
         body = await request.read(_RELEASE)
-        missing = await self._settle(request, body.ids, partial(self._broker.release, stream=body.stream))
+        stream = None if body.stream is None else request.own(body.stream)
+        missing = await self._settle(request, body.ids, partial(self._broker.release, stream=stream))
         return request.answer(422, NotFoundIds(missing)) if missing else NO_CONTENT
 
     async def _settle(

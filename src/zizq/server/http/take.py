@@ -70,10 +70,11 @@ class TakeHandler:
         query = request.query(TAKE)
         prefetch = _prefetch(query.get("prefetch", str(DEFAULT_PREFETCH)))
         queues = items(query.get("queue", ""))
+        name = _name(query)
         terms = Terms(
             _positive(query, "timeout_ms", MAX_U64),
             _positive(query, "concurrency", MAX_U32),
-            _name(query),
+            None if name is None else request.own(name),
             (request.header(b"worker-id") or "")[:MAX_WORKER_ID] or None,
             request.peer[0] or None,
         )
