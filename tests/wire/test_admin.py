@@ -141,3 +141,16 @@ async def test_requests_are_logged_with_their_target(caplog):
     assert record.message == "request"
     assert record.fields["status"] == 404
     assert (record.fields["method"], record.fields["path"]) == ("GET", "/nothing?a=1")
+
+
+async def test_nobody_writes_a_line_of_their_own_into_the_log(caplog):
+    caplog.set_level(logging.DEBUG, "zizq")
+    async with admin() as (server, connect):
+        await (await connect()).ask("POST", "/x%0aINFO%1b[2J" + "y" * 1000)
+        host, _, port = server.url.partition("//")[2].partition(":")
+        connection = Http1(*await asyncio.open_connection(host, int(port)))
+        await connection.ask("GET", "/health%0aINFO")
+        connection.hang_up()
+    shown = [record.fields["path"] for record in caplog.records if record.name.startswith("zizq.api")]
+    assert all(path.isprintable() and len(path) <= 200 for path in shown)
+    assert [path[:11] for path in shown] == ["/x%0aINFO%1", "/health%0aI"]

@@ -397,6 +397,19 @@ async def test_the_admin_api_is_for_those_with_the_scope_admin(tmp_path: Path) -
         admin.hang_up()
 
 
+async def test_who_floods_the_admin_api_with_refusals_does_not_flood_its_log(tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level("INFO", "zizq")
+    grants = Grants(tmp_path)
+    grants.token(Scope.WORK)
+    async with running_server(auth="tokens", token_file=grants.path, no_admin=False) as server:
+        admin = Talk(server.admin_url or "", server.app, ManualClock(), LoadedDice())
+        caplog.clear()
+        for _ in range(5):
+            assert (await admin.ask("POST", "/backup")).status == 401
+        admin.hang_up()
+        assert [record.message for record in caplog.records] == ["request refused"]
+
+
 async def test_the_admin_api_asks_nobody_without_auth() -> None:
     async with running_server(no_admin=False) as server:
         admin = Talk(server.admin_url or "", server.app, ManualClock(), LoadedDice())

@@ -30,7 +30,7 @@ from zizq.server.http.bindings import BindingHandlers
 from zizq.server.http.budgets import BudgetHandlers
 from zizq.server.http.crons import CronHandlers
 from zizq.server.http.departures import Departures
-from zizq.server.http.exchange import NO_CONTENT, PIECE, Receive, Request, Response, Scope, Send, respond
+from zizq.server.http.exchange import NO_CONTENT, PIECE, Receive, Request, Response, Scope, Send, respond, target
 from zizq.server.http.gate import Gate, note_refusal
 from zizq.server.http.jobs import JobHandlers
 from zizq.server.http.listing import ListHandlers
@@ -195,7 +195,7 @@ class Api:
         except Refusal as refusal:
             return self._refuse(request, refusal, request.form)
         except Exception:
-            log.exception("request failed", extra={"fields": {"path": request.scope["path"]}})
+            log.exception("request failed", extra={"fields": {"path": target(request.scope)}})
             return request.answer(500, ErrorBody("internal server error"))
 
     # ── small calls (protocol.md#9) ──
@@ -280,10 +280,8 @@ def _refused(refusal: Refusal, form: Format, supported: list[str] | None = None)
 
 
 def _log_request(scope: Scope, status: int, seconds: float) -> None:
-    path = scope["path"]
-    if scope["query_string"]:
-        path += "?" + scope["query_string"].decode("latin-1")
-    fields = {"method": scope["method"], "path": path, "status": status, "latency_ms": round(seconds * 1000, 3)}
+    spent_ms = round(seconds * 1000, 3)
+    fields = {"method": scope["method"], "path": target(scope), "status": status, "latency_ms": spent_ms}
     log.debug("request", extra={"fields": fields})
 
 

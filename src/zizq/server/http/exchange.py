@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from zizq.errors import BadRequest, BodyTooLarge
 from zizq.server.access import Caller
@@ -23,6 +23,8 @@ Send = Callable[[Message], Awaitable[None]]
 PIECE = 32 * 2**10
 """Bytes that are sent in one go. The HTTP server holds 32 such pieces for a client that does not read, whatever their
 size, and then lets us wait."""
+LOGGED = 200
+"""Bytes of what a request is for that a log line has at most."""
 
 
 class Response(NamedTuple):
@@ -221,6 +223,14 @@ async def respond(send: Send, response: Response, *, with_body: bool = True) -> 
         await send({"type": "http.response.body", "body": b""})
     else:
         await send({"type": "http.response.body", "body": response.body if with_body else b""})
+
+
+def target(scope: Scope) -> str:
+    """What a request is for, as a log line has it: still percent-encoded, so that nobody writes a line of their own."""
+    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    if scope.get("query_string"):
+        raw += b"?" + scope["query_string"]
+    return raw[:LOGGED].decode("ascii", "backslashreplace")
 
 
 @lru_cache(maxsize=256)

@@ -9,7 +9,7 @@ from zizq.server.access import Caller, Reach, reach
 from zizq.server.auth import Auth
 from zizq.server.broker import Broker
 from zizq.server.catalog import Catalog
-from zizq.server.http.exchange import Request, Scope
+from zizq.server.http.exchange import Request, Scope, target
 from zizq.server.http.peer import peer_name
 from zizq.server.http.query import items
 from zizq.wire import operations as op
@@ -17,7 +17,6 @@ from zizq.wire.messages import DrawBody, Enqueue, PatchBody
 from zizq.wire.operations import Operation
 
 NOT_IN_FLIGHT = "job not found in in-flight set"
-_PATH_CHARACTERS = 200
 
 
 class Gate:
@@ -106,7 +105,7 @@ def check_admin(auth: Auth, scope: Scope, needed: op.Scope = op.Scope.ADMIN) -> 
     try:
         caller = caller_of(auth, scope, dict(reversed(scope["headers"])).get(b"authorization"))
         caller.check_scope(needed)
-        caller.check_whole(f"{scope.get('method', 'GET')} {scope['path'][:_PATH_CHARACTERS]}")
+        caller.check_whole(f"{scope.get('method', 'GET')} {_path(scope)}")
     except Denied as refusal:
         note_refusal(auth, refusal, scope, caller)
         raise
@@ -116,9 +115,12 @@ def check_admin(auth: Auth, scope: Scope, needed: op.Scope = op.Scope.ADMIN) -> 
 def note_refusal(auth: Auth, refusal: Denied, scope: Scope, caller: Caller | None) -> None:
     """Count a refused request, and log it now and then."""
     host, _ = scope["client"] or ("", 0)
-    # The raw path is percent-encoded: nobody can write a line of their own into the log.
-    path = (scope.get("raw_path") or b"").decode("latin-1")[:_PATH_CHARACTERS]
-    auth.note(refusal, caller, {"method": scope.get("method", "GET"), "path": path, "peer": host})
+    # Without the query: somebody may have put their token there.
+    auth.note(refusal, caller, {"method": scope.get("method", "GET"), "path": _path(scope), "peer": host})
+
+
+def _path(scope: Scope) -> str:
+    return target(scope).partition("?")[0]
 
 
 # ── what only a body tells ──

@@ -14,7 +14,7 @@ from zizq.server.http.admin.events import PATH, EventHandler
 from zizq.server.http.admin.insight import InsightHandlers
 from zizq.server.http.admin.upkeep import UpkeepHandlers
 from zizq.server.http.departures import Departures
-from zizq.server.http.exchange import Message, Receive, Response, Scope, Send, respond
+from zizq.server.http.exchange import Message, Receive, Response, Scope, Send, respond, target
 from zizq.server.http.gate import check_admin
 from zizq.server.insight.service import Insights
 from zizq.server.upkeep import Upkeep
@@ -76,10 +76,10 @@ class AdminApi:
         self._events.end()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method, path = scope["method"], scope["path"]
+        method = scope["method"]
         began, status = self._clock.mono_s(), 500
         try:
-            route = self._routes.get((method, path))
+            route = self._routes.get((method, scope["path"]))
             if route is None and self._fallback is not None:
                 status = await _served(self._fallback, scope, receive, send)
                 return
@@ -93,9 +93,9 @@ class AdminApi:
             status = await _deny(refusal, send)
         finally:
             spent_ms = round((self._clock.mono_s() - began) * 1000, 3)
-            query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
-            fields = {"method": method, "path": path + query, "status": status, "latency_ms": spent_ms}
-            log.info("request", extra={"fields": fields})
+            fields = {"method": method, "path": target(scope), "status": status, "latency_ms": spent_ms}
+            # Refusals are told of already, and not one by one.
+            log.log(logging.DEBUG if status in (401, 403) else logging.INFO, "request", extra={"fields": fields})
 
     async def _attended(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> int:
         """Wait for an answer that may take long, and give up when nobody is there any more to hear it."""
