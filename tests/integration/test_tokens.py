@@ -161,6 +161,8 @@ def test_without_tokens_the_list_says_so_beside_the_output(tmp_path: Path) -> No
             ("create", "--name", "n", "--scope", "all"),
             "'all' is not one of 'enqueue', 'work', 'read', 'manage', 'admin'",
         ),
+        (("create", "--name", "n", "--scope", "read", "--expires", "0"), "'0' is not more than 0 and at most 36500d"),
+        (("create", "--name", "n", "--scope", "read", "--expires", "9" * 400), "is not more than 0 and at most"),
         (("create", "--name", "n", "--scope", "admin", "--queue", "q"), "the scope admin is about the whole server"),
         (
             ("create", "--certificate", "cn", "--scope", "work"),

@@ -31,6 +31,24 @@ _COLUMNS = (
 )
 
 
+LONGEST_S = 36_500 * 86_400.0
+"""A hundred years: whoever means longer means for ever."""
+
+
+def _lifetime(text: str) -> float:
+    """Seconds from now to the end of a token.
+
+    Raises:
+        click.BadParameter: When it would end at once, or is not a duration that ends at all.
+    """
+    lasts = seconds(text)
+    if not 0 < lasts <= LONGEST_S:
+        raise click.BadParameter(
+            f"{text!r} is not more than 0 and at most 36500d: leave it out for a token with no end"
+        )
+    return lasts
+
+
 def _with_file(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say where the file of tokens is."""
     variable = variable_of("token_file")
@@ -75,7 +93,7 @@ def token() -> None:
     multiple=True,
     help="Only to these queues, as in mail or 'mail-*'; may be repeated. [default: all]",
 )
-@click.option("--expires", type=seconds, metavar="DURATION", help="When it ends, from now on. [default: never]")
+@click.option("--expires", type=_lifetime, metavar="DURATION", help="When it ends, from now on. [default: never]")
 @click.option("--certificate", metavar="NAME", help="Make no token: let clients with a certificate of this name in.")
 def create(
     root_dir: Path,

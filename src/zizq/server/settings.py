@@ -138,6 +138,8 @@ class Address:
         return f"--{'admin-' if self.api == 'admin' else ''}tls-{name}"
 
 
+MAX_TCP_TIMEOUT_MS = 2**31 - 1
+"""The system takes no more for a socket."""
 _MODES = tuple(mode.value for mode in CommitMode)
 
 
@@ -240,6 +242,8 @@ class Settings:
                      "scheduler_batch_size", "max_body_size", "filter_timeout", "filter_memory"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{flag_of(name)} must be 1 or more, not {getattr(self, name)}")
+        if self.tcp_user_timeout > MAX_TCP_TIMEOUT_MS:
+            raise ConfigError(f"--tcp-user-timeout must be at most 24d, not {self.tcp_user_timeout}ms")
 
     @property
     def tokens_path(self) -> Path:

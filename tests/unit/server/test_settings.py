@@ -120,6 +120,7 @@ def test_a_bad_variable_without_a_flag_is_named(run: Any) -> None:
         {"admin_tls_cert": Path("c")},
         {"admin_tls_client_ca": Path("a"), "tls_cert": Path("c"), "tls_key": Path("k")},
         {"heartbeat_interval": 0},
+        {"tcp_user_timeout": 2**31},
     ],
 )
 def test_contradictions_are_refused(given: dict[str, Any]) -> None:
