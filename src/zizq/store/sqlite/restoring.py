@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -32,13 +33,15 @@ class Restoring:
         known: The newest format that can be read.
 
     Raises:
-        ConfigError: When the folder has content and may not, or cannot be read.
+        ConfigError: When the folder has content and may not, cannot be read, or is in use by a server.
     """
 
     def __init__(self, root: Path, *, force: bool, known: int = len(MIGRATIONS)) -> None:
         self._root = root
         self._known = known
         self._beside = root / _TEMPORARY
+        self._place = root / DATA
+        self._lock: FolderLock | None = None
         try:
             content = [one.name for one in root.iterdir() if one.name != _TEMPORARY] if root.exists() else []
         except OSError as error:
@@ -47,17 +50,20 @@ class Restoring:
             raise ConfigError(f"{root} is not empty: choose another --root-dir, or say --force to keep its data aside")
 
     def __enter__(self) -> Restoring:
-        """Make room beside the data; what an earlier restore has left there is removed."""
+        """Keep servers out, and make room beside the data; what an earlier restore has left there is removed."""
+        self._keep_out()
         shutil.rmtree(self._beside, ignore_errors=True)
         try:
             (self._beside / DATA).mkdir(parents=True)
         except OSError as error:
+            self._let_in()
             raise ConfigError(f"cannot write to {self._root}: {error.strerror}") from error
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Remove what was not moved."""
+        """Remove what was not moved, and let servers in."""
         shutil.rmtree(self._beside, ignore_errors=True)
+        self._let_in()
 
     def unpack(self, archive: BinaryIO) -> None:
         """Unpack a backup, and see that it is one which this version can read.
@@ -94,15 +100,17 @@ class Restoring:
         Raises:
             ConfigError: When a server uses the store, or the folder cannot be written.
         """
-        new, place = self._beside / DATA, self._root / DATA
+        new, place = self._beside / DATA, self._place
         # Whatever reading it has left there.
         for one in new.iterdir():
             if one.name != FILE:
                 one.unlink()
-        sync_folder(new)
-        lock = FolderLock(place) if place.exists() else None
-        aside = None if lock is None else self._root / f"{DATA}-before-{now}"
+        # A server may have made a store here meanwhile.
+        self._keep_out()
+        aside = None if self._lock is None else self._root / f"{DATA}-before-{now}"
         try:
+            self._give_to_owner(new)
+            sync_folder(new)
             if aside is not None:
                 place.rename(aside)
             new.rename(place)
@@ -111,10 +119,23 @@ class Restoring:
             if aside is not None and aside.exists() and not place.exists():
                 aside.rename(place)
             raise ConfigError(f"cannot put the backup into {place}: {error.strerror}") from error
-        finally:
-            if lock is not None:
-                lock.release()
         return aside
+
+    def _keep_out(self) -> None:
+        if self._lock is None and self._place.exists():
+            self._lock = FolderLock(self._place)
+
+    def _let_in(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _give_to_owner(self, folder: Path) -> None:
+        """Where root restores, the data becomes that of the owner of the server's folder, who has to open it."""
+        if os.geteuid() == 0:
+            owner = self._root.stat()
+            for path in (folder, *folder.iterdir()):
+                os.chown(path, owner.st_uid, owner.st_gid)
 
     def _open(self) -> apsw.Connection:
         try:
