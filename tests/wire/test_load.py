@@ -112,6 +112,15 @@ async def test_a_page_takes_memory_while_it_is_sent():
         assert (await server.ask("GET", "/jobs?queue=other")).status == 200
 
 
+async def test_what_is_done_is_answered_however_much_memory_the_answer_takes():
+    async with serving(max_body_memory=100_000) as server:
+        jobs = [{"type": "t", "queue": "q", "payload": number} for number in range(400)]
+        reply = await server.post("/jobs/bulk", {"jobs": jobs})
+        assert len(reply.body) > 50_000
+        assert reply.status == 201
+        assert (await server.ask("GET", "/jobs/count")).value == {"count": 400}
+
+
 async def test_large_answers_arrive_whole_over_both_versions():
     async with serving() as server, http2(server) as connection:
         payload = "x" * 300_000

@@ -190,7 +190,9 @@ class Api:
                 request.enter()
             response = await handler(request, *arguments)
             if len(response.body) > PIECE and not response.rest:
-                request.hold(len(response.body))
+                # Refused only where nothing was done: who hears 503 or 429 does it again.
+                hold = request.hold if operation.method == "GET" else request.hold_anyway
+                hold(len(response.body))
             return response
         except Refusal as refusal:
             return self._refuse(request, refusal, request.form)

@@ -156,6 +156,12 @@ class Request:
             self._load.hold(self.peer[0], count)
             self._held += count
 
+    def hold_anyway(self, count: int) -> None:
+        """Take so many bytes of memory, until `leave`, for an answer to what is done already."""
+        if self._load is not None:
+            self._load.hold_anyway(self.peer[0], count)
+            self._held += count
+
     def leave(self) -> None:
         """Wait no more; its bodies are in memory no more."""
         if self._load is not None:

@@ -115,6 +115,10 @@ class Load:
             )
         memory.add(client, count)
 
+    def hold_anyway(self, client: str, count: int) -> None:
+        """Count bytes of an answer that cannot be refused any more."""
+        self._memory.add(client, count)
+
     def check_pace(self, began_s: float, count: int) -> None:
         """Hold a body to the pace at which it must come.
 
