@@ -17,7 +17,8 @@ from zizq import Client, SyncClient, ZizqError
 
 pytestmark = pytest.mark.acceptance
 
-KILLS = 100
+KILLS = 10
+"""`python -m trust crash` kills a thousand times and looks at each job; here all that is left goes to a worker."""
 
 
 class Load:
