@@ -7,6 +7,7 @@ import os
 import ssl
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
@@ -40,12 +41,13 @@ class Shown(NamedTuple):
     source: str
 
 
-class Server(NamedTuple):
+@dataclass(frozen=True)
+class Server:
     """A server to be asked: where it is, how to reach it, and whether it should be there."""
 
     url: str
     tls: TLS | None
-    token: str | None
+    token: str | None = field(repr=False)
     expected: bool
 
 

@@ -109,7 +109,7 @@ def load(path: Path) -> tuple[Grant, ...]:
     """
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            status = os.fstat(file.fileno())
             text = file.read()
     except FileNotFoundError:
         raise
@@ -117,8 +117,11 @@ def load(path: Path) -> tuple[Grant, ...]:
         raise ConfigError(
             f"cannot read the tokens in {path}: {error.strerror}: give it to the server's user"
         ) from error
-    if mode & _TOO_OPEN:
-        raise ConfigError(f"{path} can be written to by others (mode {mode & 0o777:03o}): chmod 600 {path}")
+    if status.st_mode & _TOO_OPEN:
+        raise ConfigError(f"{path} can be written to by others (mode {status.st_mode & 0o777:03o}): chmod 600 {path}")
+    # Whoever owns it can write to it. Root may give it to whom it likes, and reads what it gave away.
+    if os.geteuid() not in (0, status.st_uid) and status.st_uid != 0:
+        raise ConfigError(f"{path} belongs to another user ({status.st_uid}): give it to the server's user")
     return _checked(path, text)
 
 

@@ -85,6 +85,19 @@ def test_a_file_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -
         tokens.load(path)
 
 
+def test_a_file_of_another_user_is_refused_and_one_of_root_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, {"version": 1, "grants": [GRANT]}, 0o644)
+    owner = path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner or 12345)
+    assert tokens.load(path)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr(os, "fstat", lambda _: os.stat_result((0o100644, 0, 0, 1, 54321, 0, 0, 0, 0, 0)))
+    with pytest.raises(ConfigError, match=r"belongs to another user .54321.: give it to the server's user"):
+        tokens.load(path)
+
+
 def test_a_file_that_others_may_only_read_is_fine(tmp_path: Path) -> None:
     [grant] = tokens.load(write(tmp_path, {"version": 1, "grants": [GRANT]}, 0o644))
     assert grant.id == "a"
