@@ -10,6 +10,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from trust.disk import Disk
 
 from zizq.clock import Dice
 from zizq.errors import Conflicting, Unavailable
@@ -228,3 +229,14 @@ async def test_compacting_beside_a_reader_that_stays_gives_back_what_it_can(tmp_
         await bench.store.compact()
         assert sizes(tmp_path)[0] < 60 * PAGE_SIZE
         assert left[0] in await ids_of(bench)
+
+
+async def test_compacting_on_a_disk_that_refuses_it_says_so(tmp_path: Path) -> None:
+    with Disk() as disk:
+        async with Making().bench(tmp_path) as bench:
+            await bench.enqueue(*(bench.job() for _ in range(10)))
+            disk.fail("write", where="jobs.db")
+            with pytest.raises(Unavailable, match="the log cannot be copied"):
+                await bench.store.compact()
+            disk.heal()
+            await bench.store.compact()

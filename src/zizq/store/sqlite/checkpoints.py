@@ -170,11 +170,15 @@ class Checkpoints:
             self.on_doubt()
         return None
 
-    def cut(self) -> None:
-        """On a thread: copy all of the log and cut its file to nothing, unless nobody leaves a moment for it."""
+    def cut(self) -> bool:
+        """On a thread: copy all of the log and cut its file to nothing, unless nobody leaves a moment for it.
+
+        Returns:
+            Whether the disk let it.
+        """
         db = self._connect()
         if db is None:
-            return
+            return False
         # While it waits for readers to leave, the writer waits for it.
         db.set_busy_timeout(CUT_WAIT_MS)
         try:
@@ -182,15 +186,17 @@ class Checkpoints:
                 # First the bulk of it, which holds up nobody, until nothing came meanwhile: to shorten a database by
                 # hundreds of megabytes takes long, and should not be left to the step that the writer waits for.
                 if (done := self._copy(db)) is None:
-                    return
+                    return False
                 if done[0] != done[1] and left:
                     continue
                 with suppress(apsw.BusyError):
-                    if self._copy(db, apsw.SQLITE_CHECKPOINT_TRUNCATE) is not None:
-                        self._next_at = PAGES
-                    return
+                    if self._copy(db, apsw.SQLITE_CHECKPOINT_TRUNCATE) is None:
+                        return False
+                    self._next_at = PAGES
+                    break
         finally:
             db.close()
+        return True
 
     @staticmethod
     def _checkpoint(db: apsw.Connection, mode: int) -> tuple[int, int]:

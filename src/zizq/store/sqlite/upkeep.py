@@ -9,6 +9,7 @@ from pathlib import Path
 
 import apsw
 
+from zizq.errors import Unavailable
 from zizq.store.base import Compacted
 from zizq.store.sqlite.backups import Backups
 from zizq.store.sqlite.checkpoints import Checkpoints
@@ -40,7 +41,8 @@ class UpkeepCalls(Parts):
         # No more than there are now: beside a busy queue there would always be a few.
         for _ in range(0, await self._readers.read(_free_pages), TRIM_PAGES):
             await self._write(Step.TRIM, TRIM_PAGES)
-        await asyncio.to_thread(self._checkpoints.cut)
+        if not await asyncio.to_thread(self._checkpoints.cut):
+            raise Unavailable("the log cannot be copied into the database just now: the line before says why")
         return Compacted(before, self._size())
 
     async def _trim(self) -> None:
