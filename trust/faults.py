@@ -14,6 +14,7 @@ At last power cuts at points of all that (`power`): no durable answer is lost, a
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import time
 from collections import Counter
@@ -48,7 +49,7 @@ def run(*, size: float, seed: int | None) -> Iterator[str]:
     seeds = list(range(1, max(2, round(STORMS * size)) + 1)) if seed is None else [seed]
     began = time.monotonic()
     total: Counter[str] = Counter()
-    with get_context("spawn").Pool(2) as pool:
+    with get_context("spawn").Pool(2, _hush) as pool:
         for found in pool.imap_unordered(storm, seeds):
             total += found
     yield (
@@ -56,6 +57,12 @@ def run(*, size: float, seed: int | None) -> Iterator[str]:
         f"refused, {total['lost']} restarts since committed data was gone, {total['cuts']} power cuts: nothing lost"
     )
     yield f"{time.monotonic() - began:.0f} s"
+
+
+def _hush() -> None:
+    """Say nothing of what the stores log: they have much to complain of."""
+    logging.getLogger("zizq").disabled = True
+    logging.getLogger("zizq.store").disabled = True
 
 
 def storm(seed: int, episodes: int = EPISODES, cuts: int = CUTS) -> Counter[str]:
