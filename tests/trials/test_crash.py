@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from trust import crash
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 
 
 def test_what_was_answered_outlives_a_kill() -> None:
