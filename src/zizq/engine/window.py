@@ -12,6 +12,9 @@ A queue first met on disk opens with its edge at the very beginning.
 
 A window that is empty with an edge is *blind*: its next job is known to the store alone. Order over several queues
 is exact, so nothing is taken from any of them until the blind one was refilled (protocol.md#4.1).
+
+A paused queue is passed over whole: nothing is taken from its windows, and none of its jobs stands before another.
+They are filled and trimmed like any other, so that a resume has jobs at hand.
 """
 
 from __future__ import annotations
@@ -158,6 +161,8 @@ class ReadySet:
         self._most = limit
         self._windows: dict[str, Window] = {}
         self._budgeted: dict[str, set[str]] = {}
+        self.paused: dict[str, int] = {}
+        """The queues that hand out nothing, and since when, in Unix milliseconds."""
         self.purse = Purse()
         """The budgets that jobs draw on."""
 
@@ -177,7 +182,7 @@ class ReadySet:
         return window
 
     def insert(self, jobs: Iterable[JobRecord]) -> set[str]:
-        """Put in jobs that became ready; returns their queues."""
+        """Put in jobs that became ready; returns their queues, but for paused ones."""
         lanes: dict[str, list[JobRecord]] = {}
         for job in jobs:
             lanes.setdefault(job.queue if job.budgets is None else lane_of(job), []).append(job)
@@ -188,7 +193,8 @@ class ReadySet:
             window.insert(some, self._limit)
             if some[0].budgets is not None:
                 self.purse.unpark(name)
-        return {parts(name)[0] for name in lanes} if self._budgeted else set(lanes)
+        queues = {parts(name)[0] for name in lanes} if self._budgeted else set(lanes)
+        return queues - self.paused.keys() if self.paused else queues
 
     def discard(self, job: JobRecord) -> None:
         """Forget a job that is no longer ready."""
@@ -198,6 +204,25 @@ class ReadySet:
             window.discard(job.id, job.priority)
             self._close(name, window)
             self.purse.unpark(name)
+
+    # ── pause ──
+
+    def pause(self, queue: str, at: int) -> None:
+        """Hand out no job of a queue from now on; none of its jobs is waited behind for a budget any more.
+
+        Args:
+            queue: Its name; it need not have any jobs.
+            at: When it was paused, in Unix milliseconds.
+        """
+        self.paused[queue] = at
+        for name in self._budgeted.get(queue, ()):
+            self.purse.unpark(name)
+
+    def resume(self, queue: str) -> None:
+        """Hand out jobs of a queue again."""
+        self.paused.pop(queue, None)
+
+    # ── take ──
 
     def take(self, queues: Collection[str], limit: int, now: int) -> list[JobRecord]:
         """Take out up to `limit` jobs in order of (priority, id); fewer where a blind lane stops it.
@@ -229,13 +254,15 @@ class ReadySet:
         return jobs
 
     def _names(self, queues: Collection[str]) -> list[str]:
-        """The lanes of the queues (empty: all), but for those that wait for budgets."""
+        """The lanes of the queues (empty: all), but for those that are paused or wait for budgets."""
         windows = self._windows
         names = [name for name in queues if name in windows] if queues else list(windows)
+        if queues and self._budgeted:
+            names += [name for queue in queues for name in self._budgeted.get(queue, ())]
+        if self.paused:
+            names = [name for name in names if parts(name)[0] not in self.paused]
         if not self._budgeted:
             return names
-        if queues:
-            names += [name for queue in queues for name in self._budgeted.get(queue, ())]
         sees = _sight(queues)
         return [name for name in names if not self.purse.is_parked(name, sees)]
 
@@ -296,6 +323,7 @@ class ReadySet:
 
     def clear(self) -> None:
         """Forget everything; the store holds no ready job."""
+        self.paused.clear()
         self._windows.clear()
         self._budgeted.clear()
         self.purse.clear()

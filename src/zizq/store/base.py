@@ -17,6 +17,9 @@ it is dead (`engine.decide.on_worker_death`).
 
 **Order.** Takes see the ready jobs of their queues in order of (priority, id), exactly, at the moment of the take.
 
+**Pauses.** Nothing is taken of a paused queue; all else that befalls its jobs goes on. It is as if its ready jobs were
+not there for takes: nobody waits behind them for a budget. A pause outlives whatever the store outlives.
+
 **Time.** A store reads no clock: the caller passes `now`, in Unix milliseconds. A finished job whose `purge_at` has
 come is gone for every reader, whether or not `reap` has removed it yet.
 
@@ -351,6 +354,33 @@ class Store(Views, Protocol):
     async def queues(self, now: int) -> list[str]:
         """The names of all queues that hold a job in any status, sorted by their UTF-8 bytes."""
 
+    async def paused_queues(self) -> dict[str, int]:
+        """The queues that are paused, and since when, in Unix milliseconds."""
+
+    async def pause_queue(self, queue: str, now: int) -> int:
+        """Let no job of a queue be taken any more; it need not have any.
+
+        Holds for every take that begins after the answer. Jobs in flight are not touched.
+
+        Args:
+            queue: Its name.
+            now: The wall clock.
+
+        Returns:
+            Since when it is paused: where it was already, that has not changed.
+
+        Raises:
+            Unprocessable: When it is one too many (`engine.pauses`).
+            Unavailable: When the store cannot write; nothing is changed.
+        """
+
+    async def resume_queue(self, queue: str) -> bool:
+        """Let jobs of a queue be taken again, and tell of them; returns whether it was paused.
+
+        Raises:
+            Unavailable: When the store cannot write; nothing is changed.
+        """
+
     async def crons(self) -> list[str]:
         """The names of all cron groups, sorted by their UTF-8 bytes."""
 
@@ -425,7 +455,7 @@ class Store(Views, Protocol):
         """
 
     async def reset(self) -> None:
-        """Remove everything. Owners are freed of what they hold.
+        """Remove everything, pauses as well. Owners are freed of what they hold.
 
         Raises:
             Unavailable: When the store cannot write.

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from zizq.budget import Budget, Draw
 from zizq.clock import Dice
-from zizq.cron import CronEntry, CronGroup, CronJob
-from zizq.engine import budgets, decide, unique
+from zizq.cron import CronGroup, CronJob
+from zizq.engine import budgets, decide, pauses, unique
 from zizq.engine.bucket import Bucket
 from zizq.engine.changes import Change, Rebind, Retry
-from zizq.engine.cron import rules
 from zizq.engine.decide import Settled
 from zizq.engine.selection import Selection
 from zizq.engine.transitions import Cause
@@ -24,11 +23,12 @@ from zizq.engine.window import key_of
 from zizq.errors import Outdated, Unprocessable, Unsupported
 from zizq.job import TERMINAL, ErrorRecord, Failure, JobRecord, Status
 from zizq.policy import Defaults
-from zizq.store.base import NO_BUDGETS, NOTHING, Changed, Compacted, Due, Listener, Silence
+from zizq.store.base import NO_BUDGETS, NOTHING, Changed, Compacted, Listener, Silence
+from zizq.store.memory_crons import MemoryCrons
 from zizq.store.memory_reads import MemoryReads
 
 
-class MemoryStore(MemoryReads):
+class MemoryStore(MemoryReads, MemoryCrons):
     """A store that lasts as long as its process.
 
     Args:
@@ -51,6 +51,7 @@ class MemoryStore(MemoryReads):
         self._held: dict[str, Sequence[Draw]] = {}
         self._max_budgets = max_budgets
         self._crons: dict[str, CronGroup] = {}
+        self._paused: dict[str, int] = {}
 
     async def open(self, listener: Listener) -> None:
         """Begin empty."""
@@ -162,7 +163,8 @@ class MemoryStore(MemoryReads):
             self._listener.available(queues)
 
     def _ready(self) -> list[JobRecord]:
-        return [job for job in self._jobs.values() if job.status is Status.READY]
+        """The ready jobs that are not paused."""
+        return [job for job in self._jobs.values() if job.status is Status.READY and job.queue not in self._paused]
 
     def _enqueue(self, job: JobRecord, now: int) -> JobRecord:
         if job.unique_key is not None:
@@ -334,80 +336,34 @@ class MemoryStore(MemoryReads):
         self._tell(Cause.REAP, expired)
         return len(expired)
 
-    async def crons(self) -> list[str]:
-        """The names of all cron groups."""
-        return sorted(self._crons, key=str.encode)
+    async def paused_queues(self) -> dict[str, int]:
+        """The queues that are paused."""
+        return dict(self._paused)
 
-    async def cron(self, name: str) -> CronGroup | None:
-        """A cron group with its entries."""
-        return self._crons.get(name)
+    async def pause_queue(self, queue: str, now: int) -> int:
+        """Let no job of a queue be taken any more."""
+        if queue not in self._paused:
+            if len(self._paused) >= pauses.MAX_PAUSED:
+                raise pauses.too_many_paused(queue)
+            drawn = {draw.key for job in self._ready() if job.queue == queue for draw in job.budgets or ()}
+            self._paused[queue] = now
+            # Others may have waited behind its jobs.
+            self._tell_of_budgets(drawn)
+        return self._paused[queue]
 
-    async def save_cron(
-        self,
-        name: str,
-        before: CronGroup | None,
-        after: CronGroup | None,
-        now: int,
-        create: Mapping[str, Budget] = NO_BUDGETS,
-    ) -> bool:
-        """Create, change or delete a cron group."""
-        if self._crons.get(name) != (before and before.in_order()):
-            return False
-        buckets = dict(self._buckets)
-        try:
-            for entry in after.entries if after else ():
-                self._check_draws(0, entry.job, now, create)
-        except Unprocessable:
-            self._buckets = buckets
-            raise
-        if after is None:
-            self._crons.pop(name, None)
-        else:
-            self._crons[name] = after.in_order()
-        return True
-
-    async def delete_crons(self) -> int:
-        """Delete all cron groups."""
-        count = len(self._crons)
-        self._crons.clear()
-        return count
-
-    async def due_crons(self, now: int, limit: int) -> list[Due]:
-        """Cron entries whose next time has come."""
-        return [due for at, due in self._timed() if at <= now][:limit]
-
-    async def next_cron(self) -> int | None:
-        """The earliest next time of all cron entries."""
-        return next((at for at, _ in self._timed()), None)
-
-    async def fire(
-        self,
-        due: Due,
-        after: CronEntry,
-        jobs: Sequence[JobRecord],
-        now: int,
-        folds: Sequence[JobRecord] = (),
-        pending: Mapping[str, str | None] = NOTHING,
-    ) -> Sequence[JobRecord]:
-        """Change a cron entry that is due, and enqueue its job."""
-        group = self._crons.get(due.group.name)
-        if group is None or group.with_(entries=()) != due.group or group.entry(due.entry.name) != due.entry:
-            raise rules.has_changed(*due)
-        outcome = await self.enqueue(jobs, now, folds, pending)
-        entries = tuple(after if entry.name == after.name else entry for entry in group.entries)
-        self._crons[group.name] = group.with_(entries=entries)
-        return outcome
-
-    def _timed(self) -> list[tuple[int, Due]]:
-        """The cron entries that have a next time, and when."""
-        dues = [Due(group.with_(entries=()), entry) for group in self._crons.values() for entry in group.entries]
-        timed = [(due.entry.next_enqueue_at, due) for due in dues if due.entry.next_enqueue_at is not None]
-        return sorted(timed, key=lambda one: (one[0], one[1].group.name, one[1].entry.name))
+    async def resume_queue(self, queue: str) -> bool:
+        """Let jobs of a queue be taken again."""
+        was_paused = self._paused.pop(queue, None) is not None
+        if was_paused:
+            self._listener.available([queue])
+        return was_paused
 
     async def reset(self) -> None:
         """Remove everything."""
         self._free(list(self._owner))
-        for kept in (self._jobs, self._errors, self._deaths, self._batched, self._buckets, self._crons):
+        for kept in (
+            self._jobs, self._errors, self._deaths, self._batched, self._buckets, self._crons, self._paused,
+        ):  # fmt: skip
             kept.clear()
         self._listener.moved(Cause.DELETE, None)
 
@@ -476,8 +432,8 @@ class MemoryStore(MemoryReads):
         self._tell(Cause.FAIL, [settled.job], [settled.error] if settled.error is not None else [])
 
     def _announce(self, jobs: Iterable[JobRecord]) -> None:
-        ready = dict.fromkeys(job.queue for job in jobs if job.status is Status.READY)
-        if ready:
+        queues = dict.fromkeys(job.queue for job in jobs if job.status is Status.READY)
+        if ready := [queue for queue in queues if queue not in self._paused]:
             self._listener.available(ready)
         for job in jobs:
             if job.status is Status.SCHEDULED:

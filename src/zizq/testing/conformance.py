@@ -23,11 +23,18 @@ from zizq.testing.catalog_conformance import CatalogConformance
 from zizq.testing.cron_conformance import CronConformance, DurableCronConformance
 from zizq.testing.key_conformance import KeyConformance
 from zizq.testing.lease_conformance import DurableLeaseConformance, LeaseConformance
+from zizq.testing.pause_conformance import DurablePauseConformance, PauseConformance
 from zizq.testing.view_conformance import ViewConformance
 
 
 class StoreConformance(
-    CatalogConformance, KeyConformance, BudgetConformance, CronConformance, LeaseConformance, ViewConformance
+    CatalogConformance,
+    KeyConformance,
+    BudgetConformance,
+    CronConformance,
+    LeaseConformance,
+    PauseConformance,
+    ViewConformance,
 ):
     """The suite; a subclass overrides `make`."""
 
@@ -371,7 +378,9 @@ class StoreConformance(
             assert await bench.take_ids() == [ready]
 
 
-class DurableStoreConformance(StoreConformance, DurableCronConformance, DurableLeaseConformance):
+class DurableStoreConformance(
+    StoreConformance, DurableCronConformance, DurableLeaseConformance, DurablePauseConformance
+):
     """What a store must do besides when it outlasts its process."""
 
     async def test_everything_is_there_after_a_restart(self, tmp_path: Path) -> None:

@@ -73,6 +73,34 @@ def test_a_blind_queue_stops_a_take_over_all_queues() -> None:
     assert [one.id for one in ready.take(("a",), 5, 0)] == ["00001"]
 
 
+def test_a_paused_queue_is_passed_over_even_where_it_is_blind() -> None:
+    ready = ReadySet()
+    ready.insert([job(1, queue="a"), job(2, queue="b")])
+    ready.pause("b", 7)
+    ready.open("c")
+    ready.pause("c", 8)
+    assert ready.blind(()) == []
+    assert [one.id for one in ready.take((), 5, 0)] == ["00001"]
+    assert ready.take(("b", "c"), 5, 0) == []
+    ready.resume("b")
+    assert ready.paused == {"c": 8}
+    assert [one.id for one in ready.take((), 5, 0)] == ["00002"]
+    ready.resume("c")
+    assert ready.blind(()) == ["c"]
+
+
+def test_a_paused_queue_is_not_refilled_ahead_and_its_jobs_are_no_news() -> None:
+    ready = ReadySet(total=LEAST, limit=LEAST)
+    ready.insert([job(number) for number in range(LEAST + 1)])
+    ready.take((), LEAST // 2 + 1, 0)
+    ready.pause("q", 7)
+    assert ready.low(()) == []
+    assert ready.insert([job(99), job(1, queue="a")]) == {"a"}
+    ready.resume("q")
+    assert ready.low(()) == ["q"]
+    assert ready.insert([job(0)]) == {"q"}
+
+
 def test_a_refill_opens_a_blind_queue() -> None:
     ready = ReadySet()
     ready.open("b")

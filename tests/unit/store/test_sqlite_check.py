@@ -69,6 +69,7 @@ async def fill(place: Path) -> None:
         await bench.take(queues=["work"])
         await bench.fail(H)
         await store.save_cron("nightly", None, group(), NOW)
+        await store.pause_queue("rest", NOW)
 
 
 @pytest.fixture(scope="module")
@@ -308,6 +309,13 @@ CASES = {
     "a cron group that cannot be read": (
         ["UPDATE crons SET settings = x''"],
         ["cron 'nightly': it cannot be read: Input data was truncated"],
+    ),
+    "paused queues that cannot be": (
+        ["INSERT INTO paused_queues VALUES ('a,b', -1), (x'00', 'yesterday')"],
+        ["paused queue 'a,b': queue must not contain ','",
+         "paused queue 'a,b': it is paused since -1, which is no time",
+         "paused queue b'\\x00': queue must not be empty",
+         "paused queue b'\\x00': it is paused since 'yesterday', which is no time"],
     ),
     "two changes of many jobs": (
         [f"INSERT INTO bulk VALUES ({blob(Retry())}, 0), (x'c1', 0)"],

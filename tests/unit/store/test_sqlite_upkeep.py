@@ -70,6 +70,18 @@ async def test_a_snapshot_has_all_that_was_answered_before(tmp_path: Path) -> No
         assert await ids_of(bench) == ids + later
 
 
+async def test_a_snapshot_has_the_pauses(tmp_path: Path) -> None:
+    async with Making().bench(tmp_path / "a") as bench:
+        [job_id] = await bench.enqueue(bench.job("p"))
+        await bench.store.pause_queue("p", NOW)
+        async with bench.store.snapshot() as files:
+            await bench.store.resume_queue("p")
+            assert await read_back(files, tmp_path / "b") == [job_id]
+    async with Making().bench(tmp_path / "b") as copied:
+        assert await copied.store.paused_queues() == {"p": NOW}
+        assert await copied.take() == []
+
+
 async def test_a_snapshot_is_of_one_instant_while_others_write(tmp_path: Path) -> None:
     async with Making().bench(tmp_path / "a") as bench:
         ids = await bench.enqueue(*(bench.job(payload=LARGE) for _ in range(500)))

@@ -24,9 +24,9 @@ from zizq.budget import Budget
 from zizq.cron import CronGroup
 from zizq.engine.bucket import BucketState
 from zizq.engine.changes import Delete
-from zizq.errors import ConfigError
+from zizq.errors import BadRequest, ConfigError
 from zizq.ids import is_id
-from zizq.job import JobRecord
+from zizq.job import JobRecord, check_name
 from zizq.store.sqlite import rows
 from zizq.store.sqlite.change_statements import decode_change, unless_pending
 from zizq.store.sqlite.flaws import JOB_COLUMNS, UNREADABLE, entry_flaws, job_flaws, read_job
@@ -143,6 +143,7 @@ class _Check:
             "unique keys": self._check_unique,
             "batch keys": self._check_batches,
             "crons": self._check_crons,
+            "pauses": self._check_pauses,
         }
         self._attempt("tables", self._read_schema)
         if self._schema is None or self._schema:
@@ -385,3 +386,16 @@ class _Check:
             self._findings.add(kind, f"cron entry {cron}/{name}: {text}")
         for key, cost in noted.items():
             self._check_capacity(key, cost, f"jobs of cron entry {cron}/{name}")
+
+    def _check_pauses(self) -> None:
+        """Each paused queue: a name that it can have, and when it was paused."""
+        for queue, paused_at in self._db.execute("SELECT queue, paused_at FROM paused_queues"):
+            flaws = []
+            try:
+                check_name("queue", queue if isinstance(queue, str) else "")
+            except BadRequest as error:
+                flaws.append(str(error))
+            if not isinstance(paused_at, int) or paused_at < 0:
+                flaws.append(f"it is paused since {paused_at!r}, which is no time")
+            for flaw in flaws:
+                self._findings.add("pause", f"paused queue {queue!r}: {flaw}")

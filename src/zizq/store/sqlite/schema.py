@@ -119,6 +119,10 @@ MIGRATIONS = [
         change BLOB NOT NULL,            -- MessagePack of an engine.changes.Change
         now INTEGER NOT NULL
     );
+    CREATE TABLE paused_queues (
+        queue TEXT PRIMARY KEY,          -- whether or not it has jobs
+        paused_at INTEGER NOT NULL
+    ) WITHOUT ROWID;
     CREATE TABLE crons (
         name TEXT PRIMARY KEY,
         settings BLOB NOT NULL           -- MessagePack of a cron.CronGroup without its entries

@@ -24,6 +24,7 @@ from zizq.store.sqlite.budget_statements import BudgetStatements, SaveBudget
 from zizq.store.sqlite.change_statements import Armed, ChangeStatements, Known
 from zizq.store.sqlite.cron_statements import CronStatements
 from zizq.store.sqlite.key_statements import KeyStatements
+from zizq.store.sqlite.pause_statements import PauseStatements
 
 _SETTLED: tuple[str, ...] = (
     "status", "ready_at", "attempts", "dequeued_at", "failed_at", "completed_at", "purge_at"
@@ -40,20 +41,21 @@ class Step(IntEnum):
     TOKENS = 3
     CRON = 4
     CLEAR_CRONS = 5
-    SEAL = 6
-    SETTLE = 7
-    RELEASE = 8
-    PROMOTE = 9
-    CHANGE = 10
-    COLLECT = 11
-    ARM = 12
-    APPLY = 13
-    CLEAR = 14
-    REAP = 15
-    RESET = 16
-    TRIM = 17
-    REFILL = 18
-    PIN = 19
+    PAUSE = 6
+    SEAL = 7
+    SETTLE = 8
+    RELEASE = 9
+    PROMOTE = 10
+    CHANGE = 11
+    COLLECT = 12
+    ARM = 13
+    APPLY = 14
+    CLEAR = 15
+    REAP = 16
+    RESET = 17
+    TRIM = 18
+    REFILL = 19
+    PIN = 20
     """Not of the database: a connection for reading is told to see what has been committed up to here."""
 
 
@@ -88,11 +90,19 @@ class Refilled(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """What a store begins with: lanes that hold ready jobs, a change to carry on, and budgets with their tokens."""
+    """What a store begins with.
+
+    Args:
+        lanes: Those that hold ready jobs.
+        armed: A change to carry on.
+        budgets: All budgets, with their tokens.
+        paused: The queues that are paused, and since when.
+    """
 
     lanes: list[str]
     armed: Armed | None
     budgets: list[tuple[Budget, BucketState | None]]
+    paused: dict[str, int]
 
 
 class Statements:
@@ -102,6 +112,7 @@ class Statements:
         self.db = self._db = db
         self.budgets = BudgetStatements(db)
         self.changes = ChangeStatements(db, self.budgets)
+        self.pauses = PauseStatements(db)
         crons = CronStatements(db, self.budgets)
         keys = KeyStatements(db, self.changes, self.budgets, crons)
         self._steps: dict[Step, Callable[[Sequence[Any]], Sequence[Any]]] = {
@@ -116,6 +127,7 @@ class Statements:
             Step.TOKENS: self.budgets.note,
             Step.CRON: crons.save,
             Step.CLEAR_CRONS: crons.clear,
+            Step.PAUSE: self.pauses.save,
             Step.COLLECT: self.changes.collect,
             Step.ARM: self.changes.arm,
             Step.APPLY: self.changes.apply,
@@ -136,7 +148,7 @@ class Statements:
 
     def begin(self) -> Begun:
         """At the start: read what memory keeps, and forget what was only begun when the server died."""
-        return Begun(self.changes.ready_lanes(), self.changes.resume(), self.budgets.load())
+        return Begun(self.changes.ready_lanes(), self.changes.resume(), self.budgets.load(), self.pauses.load())
 
     def is_one(self, step: Step, arguments: Sequence[Any]) -> bool:
         """Whether calls of a step are carried out by a single statement, which needs no transaction around it."""
@@ -243,6 +255,7 @@ class Statements:
                 "crons",
                 "cron_entries",
                 "cron_draws",
+                "paused_queues",
             ):
                 self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
         finally:

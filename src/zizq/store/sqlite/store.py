@@ -39,6 +39,7 @@ from zizq.store.sqlite.checkpoints import Checkpoints
 from zizq.store.sqlite.crons import CronCalls
 from zizq.store.sqlite.flight import Flight
 from zizq.store.sqlite.key_statements import AdmitCall, Admitted
+from zizq.store.sqlite.pause_statements import SavePause
 from zizq.store.sqlite.readers import Readers
 from zizq.store.sqlite.schema import FolderLock, open_database
 from zizq.store.sqlite.statements import Begun, Statements, Step
@@ -122,6 +123,7 @@ class SqliteStore(TakeCalls, ViewCalls, CronCalls, UpkeepCalls):
         self._changes = Changes(
             self._write, self._find, self._announce, self._reopen, self._land, self._flight, self._ice, listener.moved
         )
+        self._ready.paused.update(begun.paused)
         for lane in begun.lanes:
             self._ready.open(lane)
         for budget, state in begun.budgets:
@@ -216,6 +218,27 @@ class SqliteStore(TakeCalls, ViewCalls, CronCalls, UpkeepCalls):
 
         saved: bool = await self._write(Step.BUDGET, SaveBudget(key, before, after, self._max_budgets), then=then)
         return saved
+
+    # ── pauses ──
+
+    async def paused_queues(self) -> dict[str, int]:
+        """The queues that are paused."""
+        return dict(self._ready.paused)
+
+    async def pause_queue(self, queue: str, now: int) -> int:
+        """Let no job of a queue be taken any more."""
+        since: int = await self._write(Step.PAUSE, SavePause(queue, now), then=partial(self._ready.pause, queue))
+        return since
+
+    async def resume_queue(self, queue: str) -> bool:
+        """Let jobs of a queue be taken again."""
+
+        def then(since: int | None) -> None:
+            self._ready.resume(queue)
+            if since is not None:
+                self._listener.available([queue])
+
+        return await self._write(Step.PAUSE, SavePause(queue, None), then=then) is not None
 
     # ── duties ──
 
