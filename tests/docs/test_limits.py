@@ -6,6 +6,7 @@ import pytest
 
 from docs.pages import ROOT
 from zizq import job
+from zizq.engine import pauses
 from zizq.engine.cron import grammar, rules, schedule
 from zizq.server import endpoint, payload_process, payloads
 from zizq.server.descriptors import ADMIN
@@ -54,6 +55,7 @@ def test_every_option_that_bounds_is_there_with_its_default(name: str, default: 
         ("Jobs on a page", f"{MAX_LIMIT}, and {PAGE_BYTES >> 20} MiB"),
         ("Entries of a cron group", str(rules.MAX_ENTRIES)),
         ("Characters of a cron", str(grammar.MAX_LENGTH)),
+        ("Paused queues", str(pauses.MAX_PAUSED)),
         ("Years", f"{schedule.FIRST_YEAR} to {schedule.LAST_YEAR}"),
     ],
 )  # fmt: skip

@@ -124,7 +124,7 @@ async def test_the_examples_of_a_section_are_true(heading):
 def test_each_call_has_a_section_with_an_example(operation):
     [text] = [text for heading, text in SECTIONS.items() if f"`{operation.method} {operation.path}`" in heading]
     first = re.escape(operation.path).replace(r"\{id\}", "<id>").replace(r"\{attempt\}", "[0-9]+")
-    first = re.sub(r"\\\{(group|entry|key)\\\}", "[a-z]+", first)
+    first = re.sub(r"\\\{(group|entry|key|queue)\\\}", "[a-z]+", first)
     assert re.search(rf"^(```http)?\n{operation.method} {first}(\?.*)?$", text, re.MULTILINE)
 
 

@@ -247,7 +247,7 @@ async def all_calls(server, call):
     await call(op.FAIL, first, body={"message": "m", "error_type": "E", "backtrace": "b", "kill": True})
     await call(op.LIST_JOBS, query="?status=dead,in_flight&limit=1")
     await call(op.COUNT_JOBS)
-    await call(op.QUEUES)
+    await queue_calls(call)
     await call(op.LIST_ERRORS, first)
     await call(op.GET_ERROR, first, 1)
     await call(op.RETRY_JOB, first)
@@ -284,6 +284,15 @@ async def binding_calls(server, call):
     await call(op.PATCH_BINDING_OF_JOBS, "k", query="?queue=bound", body={"cost": 3})
     await call(op.DELETE_BINDING_OF_JOBS, "k", query="?queue=bound")
     await call(op.DELETE_BINDINGS_OF_JOBS, query="?queue=bound")
+
+
+async def queue_calls(call):
+    await call(op.QUEUES)
+    await call(op.PAUSE_QUEUE, "a b/c")
+    await call(op.QUEUES, query="?states=true")
+    await call(op.GET_QUEUE, "a b/c")
+    await call(op.GET_QUEUE, "q")
+    await call(op.RESUME_QUEUE, "a b/c")
 
 
 async def cron_calls(call):

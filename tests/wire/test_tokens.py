@@ -338,6 +338,25 @@ async def test_a_binding_brings_no_budget_along(tmp_path: Path) -> None:
         assert (await admin.ask("GET", "/budgets/b")).status == 404
 
 
+async def test_who_has_patterns_pauses_queues_of_theirs_and_sees_no_others(tmp_path: Path) -> None:
+    async with site(tmp_path) as server:
+        [admin] = await all_users(server, Scope.ADMIN)
+        manager, reader = await all_users(server, Scope.MANAGE, Scope.READ, queues=("mail*",))
+        for queue in ("mail-out", "sms"):
+            assert (await admin.ask("PUT", f"/queues/{queue}/pause")).status == 200
+        assert (await manager.ask("DELETE", "/queues/mail-out/pause")).status == 204
+        assert (await manager.ask("PUT", "/queues/mail-in/pause")).status == 200
+        message = "the token 'app' (0000000003) is for some queues only; `sms` is none of them: it is for `mail*`"
+        for method in ("PUT", "DELETE"):
+            assert (await manager.ask(method, "/queues/sms/pause")).error == (403, message)
+        assert (await reader.ask("GET", "/queues/sms")).status == 403
+        assert (await reader.ask("GET", "/queues/mail-in")).value["paused"]
+        states = (await reader.ask("GET", "/queues?states=true")).value["states"]
+        assert [state["queue"] for state in states] == ["mail-in"]
+        states = (await admin.ask("GET", "/queues?states=true")).value["states"]
+        assert [state["queue"] for state in states] == ["mail-in", "sms"]
+
+
 async def test_who_has_patterns_sees_their_queues_and_nothing_of_the_whole_server(tmp_path: Path) -> None:
     async with site(tmp_path) as server:
         [admin] = await all_users(server, Scope.ADMIN)

@@ -11,6 +11,6 @@ MAX_PAUSED = 8_192
 def too_many_paused(queue: str) -> Unprocessable:
     """One more paused queue would be over the maximum."""
     return Unprocessable(
-        f"cannot pause queue '{queue}': {MAX_PAUSED} queues are paused already, which is the maximum. "
-        "Resume one that need not be."
+        f"cannot pause queue '{queue}': the server already has its maximum of {MAX_PAUSED} paused queues. "
+        "Resume one that need not be paused."
     )

@@ -164,6 +164,7 @@ class Reach(Enum):
 
     NOTHING = "it is about none"
     NAMED = "its query names them"
+    PATH = "its path names one"
     JOB = "its path names a job, which has one"
     OWN = "its handler knows, from the body or the answer"
     SERVER = "it is about all of them"
@@ -178,6 +179,8 @@ def reach(operation: Operation) -> Reach:
         return Reach.NOTHING
     if "{id}" in operation.path:
         return Reach.JOB
+    if "{queue}" in operation.path:
+        return Reach.PATH
     if any(parameter.name == "queue" for parameter in operation.query):
         return Reach.NAMED
     return Reach.OWN if operation in _OWN else Reach.SERVER

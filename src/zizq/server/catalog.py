@@ -1,4 +1,4 @@
-"""The catalog: what is queued, to be read, counted and changed. It asks the store, and filters by payload.
+"""The catalog: what is queued, to be read, counted, changed and paused. It asks the store, and filters by payload.
 
 A payload changes only by a fold, so what a filter says of a job stays true but for that. Filters are asked page by
 page, in the order of identifiers, and what they let through is then read or changed at one instant.
@@ -6,7 +6,7 @@ page, in the order of identifiers, and what they let through is then read or cha
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from zizq.clock import Clock
@@ -15,6 +15,8 @@ from zizq.engine.selection import EVERYTHING, Selection
 from zizq.errors import Missing, Unprocessable
 from zizq.job import ErrorRecord, JobRecord
 from zizq.store.base import Order, Page, Store
+from zizq.wire.insight import Counts
+from zizq.wire.messages import QueueState
 
 _BATCH = 1000
 """Jobs that are read and filtered at a time."""
@@ -82,6 +84,21 @@ class Catalog:
     async def queues(self) -> list[str]:
         """The names of the queues that hold a job."""
         return await self._store.queues(self._clock.wall_ms())
+
+    async def queue_states(self) -> list[QueueState]:
+        """The state of every queue that holds a job or is paused, sorted by their UTF-8 bytes."""
+        counts: dict[str, dict[str, int]] = {}
+        for (queue, _, status), jobs in (await self._store.tally(self._clock.wall_ms())).items():
+            of_queue = counts.setdefault(queue, {})
+            of_queue[status.value] = of_queue.get(status.value, 0) + jobs
+        paused = await self._store.paused_queues()
+        names = sorted(counts.keys() | paused.keys(), key=str.encode)
+        return [_state(name, paused.get(name), counts.get(name, {})) for name in names]
+
+    async def queue_state(self, queue: str) -> QueueState:
+        """The state of one queue, whether or not it holds a job."""
+        states = await self.queue_states()
+        return next((state for state in states if state.queue == queue), _state(queue, None, {}))
 
     async def page(
         self, selection: Selection, expression: str | None, after: str | None, order: Order, limit: int
@@ -161,6 +178,23 @@ class Catalog:
         if not await self.change(_only(job_id), None, Delete()):
             raise Missing("job not found")
 
+    async def pause_queue(self, queue: str) -> int:
+        """Let no job of a queue be taken any more; returns since when it is paused, in Unix milliseconds.
+
+        Raises:
+            Unprocessable: When it is one too many.
+            Unavailable: When the store cannot write; nothing was changed.
+        """
+        return await self._store.pause_queue(queue, self._clock.wall_ms())
+
+    async def resume_queue(self, queue: str) -> None:
+        """Let jobs of a queue be taken again.
+
+        Raises:
+            Unavailable: When the store cannot write; nothing was changed.
+        """
+        await self._store.resume_queue(queue)
+
     async def _change_one(self, job_id: str, change: Change, verb: str) -> JobRecord:
         changed = await self._store.change(_only(job_id), change, self._clock.wall_ms())
         if changed.job is None:
@@ -180,6 +214,10 @@ class Catalog:
             verdicts = await self._filters.matches(expression, [job.payload or b"" for job in jobs])
             yield [job.id for job, verdict in zip(jobs, verdicts, strict=True) if verdict]
             after = jobs[-1].id if jobs else None
+
+
+def _state(queue: str, paused_at: int | None, counts: Mapping[str, int]) -> QueueState:
+    return QueueState(queue=queue, paused=paused_at is not None, paused_at=paused_at, counts=Counts(**counts))
 
 
 def _only(job_id: str) -> Selection:

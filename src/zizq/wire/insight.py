@@ -18,6 +18,11 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     completed: int = 0
     dead: int = 0
 
+    @property
+    def total(self) -> int:
+        """How many there are in all."""
+        return self.scheduled + self.ready + self.in_flight + self.completed + self.dead
+
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
     """What went through, over the last ten seconds; times are None where nothing did.

@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from zizq.budget import MAX_TOKENS, Budget
 from zizq.job import DEFAULT_PRIORITY, MAX_METADATA, MAX_METADATA_NAME, Batch, ErrorRecord, JobRecord
+from zizq.wire.insight import Counts
 
 MAX_U32 = 2**32 - 1
 MAX_U64 = 2**64 - 1
@@ -247,10 +248,28 @@ class Deleted(msgspec.Struct):
     deleted: int
 
 
-class Queues(msgspec.Struct):
-    """Names of the queues that hold jobs."""
+class QueueState(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Whether a queue hands out jobs, and how many it has by status."""
+
+    queue: str
+    paused: bool
+    paused_at: int | None = None
+    counts: Counts
+
+
+class Queues(msgspec.Struct, omit_defaults=True):
+    """Names of the queues that hold jobs; and, where it was asked for, the state of these and of paused ones."""
 
     queues: list[str]
+    states: list[QueueState] | None = None
+
+
+class Paused(msgspec.Struct):
+    """That a queue is paused, and since when."""
+
+    queue: str
+    paused: bool
+    paused_at: int
 
 
 class BudgetList(msgspec.Struct):

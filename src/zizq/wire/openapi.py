@@ -18,7 +18,7 @@ from zizq.wire.operations import HEALTH, OPERATIONS, TAKE, Operation, Parameter
 
 Document = dict[str, Any]
 
-_SEGMENTS: dict[str, Any] = {"attempt": U32, "group": Name}
+_SEGMENTS: dict[str, Any] = {"attempt": U32, "group": Name, "queue": Name}
 """The types of segments of paths that are not any text."""
 _NULL = {"type": "null"}
 _SECURITY: dict[str, Document] = {
@@ -145,7 +145,7 @@ def _refusals(operation: Operation) -> Iterable[int]:
     if operation.scope is not None:
         yield from (401, 403)
     # A group whose name is none is not there, where it is not to be made.
-    if operation.query or operation.body or "attempt" in _segments(operation):
+    if operation.query or operation.body or {"attempt", "queue"} & set(_segments(operation)):
         yield 400
     if operation.body:
         yield from (408, 413, 415)

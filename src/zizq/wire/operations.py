@@ -55,7 +55,7 @@ class Operation:
     Args:
         name: What the call does, in the words of the project.
         method: The HTTP method.
-        path: The path; `{id}`, `{attempt}` and `{key}` stand for segments.
+        path: The path; `{id}`, `{queue}`, `{key}` and others stand for segments.
         summary: What the call does, in a sentence.
         answers: The statuses that mean it was done, and the type of the body of each; None for no body.
         scope: What a caller must be allowed to do; None for a call that anybody may make.
@@ -99,6 +99,7 @@ _Range = Annotated[
     str, Meta(pattern=r"^([0-9]+|[0-9]*\.\.[0-9]*)?$", description="Both ends included: `N`, `A..B`, `A..`, `..B`.")
 ]
 _Filter = Annotated[str, Meta(min_length=1, description="A jq expression on the payload.")]
+_States = Annotated[bool, Meta(description="With the states of these queues, and of paused ones that hold none.")]
 _Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT, extra_json_schema={"default": DEFAULT_LIMIT})]
 _Prefetch = Annotated[body.U32, Meta(extra_json_schema={"default": DEFAULT_PREFETCH})]
 _Concurrency = Annotated[int, Meta(ge=1, le=body.MAX_U32, description="How many jobs the worker runs at once.")]
@@ -123,8 +124,26 @@ _PAGING = (Parameter("order", Literal["asc", "desc"]), Parameter("limit", _Limit
 HEALTH = Operation("health", "GET", "/health", "Says whether the server serves.", {200: body.Health}, scope=None)
 VERSION = Operation("version", "GET", "/version", "Says the version of the server.", {200: body.Version}, scope=None)
 OPENAPI = Operation("openapi", "GET", "/openapi.json", "Shows this document.", {200: dict[str, Any]}, scope=None)
-QUEUES = Operation("queues", "GET", "/queues", "Lists the queues that hold jobs.", {200: body.Queues}, scope=Scope.READ)
 RESET = Operation("reset", "POST", "/reset", "Deletes everything, for tests.", {204: None}, scope=Scope.ADMIN)
+
+# ── queues ──
+
+QUEUES = Operation(
+    "queues", "GET", "/queues", "Lists the queues that hold jobs.", {200: body.Queues}, scope=Scope.READ,
+    query=(Parameter("states", _States),),
+)  # fmt: skip
+GET_QUEUE = Operation(
+    "get_queue", "GET", "/queues/{queue}", "Says whether a queue is paused, and counts its jobs by status.",
+    {200: body.QueueState}, scope=Scope.READ,
+)  # fmt: skip
+PAUSE_QUEUE = Operation(
+    "pause_queue", "PUT", "/queues/{queue}/pause", "Pauses a queue: its jobs are not taken any more.",
+    {200: body.Paused}, scope=Scope.MANAGE, refusals=(422,),
+)  # fmt: skip
+RESUME_QUEUE = Operation(
+    "resume_queue", "DELETE", "/queues/{queue}/pause", "Resumes a queue, whether or not it was paused.", {204: None},
+    scope=Scope.MANAGE,
+)  # fmt: skip
 
 # ── many jobs ──
 
@@ -319,8 +338,8 @@ DELETE_CRON_ENTRY = Operation(
 )  # fmt: skip
 
 OPERATIONS = (
-    HEALTH, VERSION, OPENAPI, QUEUES, RESET, ENQUEUE, ENQUEUE_BULK, LIST_JOBS, COUNT_JOBS, PATCH_JOBS, DELETE_JOBS,
-    RETRY_JOBS, TAKE, SUCCEED_BULK, RELEASE,
+    HEALTH, VERSION, OPENAPI, RESET, QUEUES, GET_QUEUE, PAUSE_QUEUE, RESUME_QUEUE,
+    ENQUEUE, ENQUEUE_BULK, LIST_JOBS, COUNT_JOBS, PATCH_JOBS, DELETE_JOBS, RETRY_JOBS, TAKE, SUCCEED_BULK, RELEASE,
     GET_JOB, PATCH_JOB, DELETE_JOB, RETRY_JOB, SUCCEED, FAIL, LIST_ERRORS, GET_ERROR,
     LIST_CRONS, DELETE_CRONS, GET_CRON, REPLACE_CRON, PATCH_CRON, DELETE_CRON, CREATE_CRON_ENTRY, GET_CRON_ENTRY,
     REPLACE_CRON_ENTRY, PATCH_CRON_ENTRY, DELETE_CRON_ENTRY,

@@ -35,6 +35,7 @@ from zizq.server.http.gate import Gate, note_refusal
 from zizq.server.http.jobs import JobHandlers
 from zizq.server.http.listing import ListHandlers
 from zizq.server.http.load import Load
+from zizq.server.http.queues import QueueHandlers
 from zizq.server.http.take import TakeHandler
 from zizq.server.payloads import Payloads
 from zizq.wire import codec, framing, openapi
@@ -99,6 +100,7 @@ class Api:
         own = self._handlers(JobHandlers(broker, catalog, payloads), ListHandlers(catalog))
         self._routes = Routes(
             own
+            | QueueHandlers(catalog).routes
             | CronHandlers(crontab, broker, payloads).routes
             | BudgetHandlers(budgets).routes
             | BindingHandlers(bindings, clock).routes
@@ -109,7 +111,6 @@ class Api:
             op.HEALTH: self._health,
             op.VERSION: self._get_version,
             op.OPENAPI: self._openapi,
-            op.QUEUES: lists.queues,
             op.RESET: self._reset,
             op.ENQUEUE: jobs.enqueue,
             op.ENQUEUE_BULK: jobs.enqueue_bulk,

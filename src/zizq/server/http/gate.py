@@ -57,6 +57,8 @@ class Gate:
         kind = reach(operation)
         if kind is Reach.NAMED:
             caller.check_queues(items(request.query(operation).get("queue", "")))
+        elif kind is Reach.PATH:
+            caller.check_queues(arguments[:1])
         elif kind is Reach.JOB:
             await self._check_job(caller, operation, arguments[0])
         elif kind is Reach.SERVER:

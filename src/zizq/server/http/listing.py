@@ -15,7 +15,7 @@ from zizq.server.http.query import Filter, change_filter, job_filter, number, pa
 from zizq.wire import operations as op
 from zizq.wire import paging
 from zizq.wire.codec import Body
-from zizq.wire.messages import MAX_U32, Count, Deleted, ErrorPage, PatchBody, Patched, Queues, Retried
+from zizq.wire.messages import MAX_U32, Count, Deleted, ErrorPage, PatchBody, Patched, Retried
 
 _PATCH = Body(PatchBody)
 
@@ -64,13 +64,6 @@ class ListHandlers:
         """POST /jobs/retry (protocol.md#2.11)."""
         chosen = change_filter(request.query(op.RETRY_JOBS))
         return request.answer(200, Retried(await self._change(chosen, Retry(), "retry")))
-
-    async def queues(self, request: Request) -> Response:
-        """GET /queues (protocol.md#9)."""
-        queues = await self._catalog.queues()
-        if request.limits is not None:
-            queues = list(filter(request.limits.may_use, queues))
-        return request.answer(200, Queues(queues))
 
     async def list_errors(self, request: Request, job_id: str) -> Response:
         """GET /jobs/{id}/errors (protocol.md#2.10)."""

@@ -126,6 +126,18 @@ def change_filter(query: Mapping[str, str]) -> Filter:
     return job_filter(query)
 
 
+def flag(query: Mapping[str, str], name: str) -> bool:
+    """Whether a parameter says `true`; one that is empty or absent says `false`.
+
+    Raises:
+        BadRequest: When it says neither.
+    """
+    text = query.get(name) or "false"
+    if text not in ("true", "false"):
+        raise BadRequest(f"invalid query parameters: {name} {text!r} is neither true nor false")
+    return text == "true"
+
+
 def number(field: str, text: str, most: int, where: str = "query parameters") -> int:
     """The whole number of a parameter.
 
