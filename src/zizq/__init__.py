@@ -22,6 +22,7 @@ from zizq.client.keys import Unique
 from zizq.client.kinds import JobKind, job_kind, kind_of
 from zizq.client.options import TLS, Backoff, Retention
 from zizq.client.query import Query, SyncQuery
+from zizq.client.queue_calls import QueueState
 from zizq.client.sync import SyncClient
 from zizq.client.take import SyncTake, Take
 from zizq.client.tracing import Tracing
@@ -49,6 +50,7 @@ from zizq.errors import (
     ZizqError,
 )
 from zizq.job import Status
+from zizq.wire.insight import Counts
 
 # ── the worker ───────────────────────────────────────────────────────────────────────────────────────
 from zizq.worker.hooks import Acked, Connected, Disconnected, Hooks, JobStarted, JobStopped, Outcome
@@ -75,6 +77,7 @@ __all__ = [
     "Conflict",
     "Connected",
     "Context",
+    "Counts",
     "CronDefinition",
     "CronEntry",
     "CronEntryHandle",
@@ -103,6 +106,7 @@ __all__ = [
     "Outcome",
     "PayloadDecodeError",
     "Query",
+    "QueueState",
     "RawBatch",
     "Rebound",
     "Reconnect",

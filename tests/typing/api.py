@@ -70,6 +70,10 @@ async def use_async(client: zizq.Client) -> None:
     client.jobs(queues="emails")  # type: ignore[call-arg]
     assert_type(await client.patch_job("x", priority=1, backoff=None, retention=zizq.KEEP), zizq.Job)
     assert_type(await client.retry_job("x"), zizq.Job)
+    state = await client.queue("emails")
+    assert_type((state.paused, state.paused_at, state.counts.ready), tuple[bool, datetime | None, int])
+    assert_type(await client.queue_states(), list[zizq.QueueState])
+    assert_type(await client.pause_queue("emails"), datetime)
     assert_type(await client.release(["x"], stream="s"), list[str])
     async for error in client.job_errors("x", order="desc", limit=1):
         assert_type(error, zizq.JobError)

@@ -19,6 +19,7 @@ from zizq.client.job import Job, JobError
 from zizq.client.options import TLS, Duration
 from zizq.client.paging import Order
 from zizq.client.query import Plan, Query
+from zizq.client.queues import QueueMethods
 from zizq.client.settings import check_format, check_settings
 from zizq.client.steps import run_async
 from zizq.client.take import Take
@@ -29,7 +30,7 @@ from zizq.clock import Clock, SystemClock
 T = TypeVar("T")
 
 
-class Client:
+class Client(QueueMethods):
     """A client of a zizq server, for coroutines; `SyncClient` is the same for threads.
 
     Make one for a program and share it: it keeps its connections open. Nothing is sent until the first call, and no
@@ -482,10 +483,6 @@ class Client:
     async def version(self) -> str:
         """Ask for the server's version."""
         return await self._send(self._calls.version())
-
-    async def queues(self) -> list[str]:
-        """Ask for the names of the queues that hold jobs of any status."""
-        return await self._send(self._calls.queues())
 
     async def reset(self) -> None:
         """Delete everything on the server. There is no way back."""

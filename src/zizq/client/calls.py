@@ -1,4 +1,4 @@
-"""Every API call once, without any I/O; those of budgets and crons are in `budget_calls` and `cron`."""
+"""Every API call once, without any I/O; those of budgets, crons and queues are in files of their own."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from zizq.client.job import Job, JobError
 from zizq.client.kinds import request_for
 from zizq.client.options import Duration, limit_ms
 from zizq.client.paging import Order, Page, Walk
+from zizq.client.queue_calls import QueueCalls
 from zizq.clock import Clock
 from zizq.errors import ConfigError, DecodeError
 from zizq.wire import messages, operations
@@ -53,6 +54,7 @@ class Calls(CallMaker):
         self._clock = clock
         self.budgets = BudgetCalls(form)
         self.crons = CronCalls(form)
+        self.queues = QueueCalls(form)
 
     # ── enqueueing ───────────────────────────────────────────────────────────────────────────────────
 
@@ -222,10 +224,6 @@ class Calls(CallMaker):
         """Ask for the version of the server."""
         return self._call(operations.VERSION, lambda answer: _read_version(answer).version)
 
-    def queues(self) -> Call[list[str]]:
-        """Ask for the names of the queues that hold jobs."""
-        return self._call(operations.QUEUES, lambda answer: _read_queues(answer).queues)
-
     def reset(self) -> Call[None]:
         """Delete everything on the server."""
         return self._call(operations.RESET, read_nothing)
@@ -255,7 +253,6 @@ class _ErrorPage(msgspec.Struct):
 
 _read_health = reading(messages.Health)
 _read_version = reading(messages.Version)
-_read_queues = reading(messages.Queues)
 _read_missing = reading(messages.NotFoundIds)
 _read_count = reading(messages.Count)
 _read_patched = reading(messages.Patched)

@@ -19,6 +19,7 @@ from zizq.client.job import Job, JobError
 from zizq.client.options import TLS, Duration
 from zizq.client.paging import Order
 from zizq.client.query import Plan, SyncQuery
+from zizq.client.queues import SyncQueueMethods
 from zizq.client.settings import check_format, check_settings
 from zizq.client.steps import run
 from zizq.client.take import SyncTake
@@ -29,7 +30,7 @@ from zizq.clock import Clock, SystemClock
 T = TypeVar("T")
 
 
-class SyncClient:
+class SyncClient(SyncQueueMethods):
     """A client of a zizq server, for threads: any number of them at a time may use it.
 
     Its methods are those of `Client`, without `await`. Make one for a program and share it: it keeps its connections
@@ -481,10 +482,6 @@ class SyncClient:
     def version(self) -> str:
         """Ask for the server's version."""
         return self._send(self._calls.version())
-
-    def queues(self) -> list[str]:
-        """Ask for the names of the queues that hold jobs of any status."""
-        return self._send(self._calls.queues())
 
     def reset(self) -> None:
         """Delete everything on the server. There is no way back."""

@@ -236,10 +236,10 @@ def test_an_answer_of_another_type_asks_whether_this_is_the_server():
 
 def test_both_clients_have_the_same_methods_with_the_same_arguments():
     def surface(client):
-        methods = {name: member for name, member in vars(client).items() if not name.startswith("_")}
-        return {name: list(inspect.signature(member).parameters.values()) for name, member in methods.items()}
+        methods = {name: one for name, one in inspect.getmembers(client, callable) if not name.startswith("_")}
+        return {name: list(inspect.signature(one).parameters.values()) for name, one in methods.items()}
 
-    assert surface(Client).keys() == surface(SyncClient).keys()
+    assert surface(Client).keys() == surface(SyncClient).keys() > {"enqueue", "pause_queue"}
     for name, parameters in surface(Client).items():
         assert surface(SyncClient)[name] == parameters, name
 
