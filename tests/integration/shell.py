@@ -27,10 +27,10 @@ class Shell:
         self._group = group
         self.client = client
 
-    async def run(self, *args: str, ok: bool = True) -> Result:
-        """What a command did; whether it succeeded must be as expected."""
+    async def run(self, *args: str, ok: bool = True, given: str | None = None) -> Result:
+        """What a command did that was given some input; whether it succeeded must be as expected."""
         arguments = [self._group, *args, "--url", self.client.url]
-        result = await asyncio.to_thread(CliRunner(env={"COLUMNS": "200"}).invoke, cli, arguments)
+        result = await asyncio.to_thread(CliRunner(env={"COLUMNS": "200"}).invoke, cli, arguments, given)
         assert (result.exit_code == 0) is ok, result.output
         return result
 

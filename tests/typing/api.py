@@ -73,7 +73,7 @@ async def use_async(client: zizq.Client) -> None:
     state = await client.queue("emails")
     assert_type((state.paused, state.paused_at, state.counts.ready), tuple[bool, datetime | None, int])
     assert_type(await client.queue_states(), list[zizq.QueueState])
-    assert_type(await client.pause_queue("emails"), datetime)
+    assert_type(await client.pause_queue("emails"), zizq.QueueState)
     assert_type(await client.release(["x"], stream="s"), list[str])
     async for error in client.job_errors("x", order="desc", limit=1):
         assert_type(error, zizq.JobError)

@@ -344,7 +344,7 @@ async def test_who_has_patterns_pauses_queues_of_theirs_and_sees_no_others(tmp_p
         manager, reader = await all_users(server, Scope.MANAGE, Scope.READ, queues=("mail*",))
         for queue in ("mail-out", "sms"):
             assert (await admin.ask("PUT", f"/queues/{queue}/pause")).status == 200
-        assert (await manager.ask("DELETE", "/queues/mail-out/pause")).status == 204
+        assert (await manager.ask("DELETE", "/queues/mail-out/pause")).status == 200
         assert (await manager.ask("PUT", "/queues/mail-in/pause")).status == 200
         message = "the token 'app' (0000000003) is for some queues only; `sms` is none of them: it is for `mail*`"
         for method in ("PUT", "DELETE"):

@@ -188,7 +188,7 @@ def _carry_out(client: SyncClient, change: Change, ids: Sequence[str], chosen: C
     chosen = chosen.among(ids)
     if not yes and not _agreed(change, chosen.query(client, status=change.statuses)):
         return
-    number = _unless_interrupted(change, lambda: change.many(chosen.query(client), every))
+    number = unless_interrupted(change.doing, lambda: change.many(chosen.query(client), every))
     click.echo(f"{change.done} {count_of(number)}.")
 
 
@@ -196,7 +196,7 @@ def _change_one(client: SyncClient, change: Change, job_id: str, yes: bool) -> N
     if not yes and not _agreed(change, client.jobs(id=job_id)):
         raise click.ClickException(f"there is no job {printable(job_id)}")
     try:
-        _unless_interrupted(change, lambda: change.one(job_id))
+        unless_interrupted(change.doing, lambda: change.one(job_id))
     except NotFound as exc:
         raise click.ClickException(f"there is no job {printable(job_id)}") from exc
     click.echo(f"{change.done} 1 job.")
@@ -219,8 +219,17 @@ def _agreed(change: Change, query: SyncQuery) -> bool:
     return True
 
 
-def _unless_interrupted(change: Change, call: Callable[[], Any]) -> Any:
+def unless_interrupted(doing: str, call: Callable[[], Any]) -> Any:
+    """The value of a call that changes jobs.
+
+    Args:
+        doing: What it does, such as `deleting`.
+        call: The call.
+
+    Raises:
+        click.ClickException: When nobody waits for it any more.
+    """
     try:
-        return waiting(call, f"{change.doing} jobs")
+        return waiting(call, f"{doing} jobs")
     except KeyboardInterrupt:
-        raise click.ClickException(f"interrupted while {change.doing}: the server may do it all the same") from None
+        raise click.ClickException(f"interrupted while {doing}: the server may do it all the same") from None

@@ -14,6 +14,7 @@ COMMANDS = {
     "serve": ("zizq.cli.serve", "Run the server."),
     "work": ("zizq.cli.work", "Run a worker."),
     "jobs": ("zizq.cli.jobs", "List, count, show, patch, retry and delete jobs."),
+    "queues": ("zizq.cli.queues", "List, show, pause, resume and purge queues."),
     "cron": ("zizq.cli.cron", "List, show, pause, resume and delete crons."),
     "budgets": ("zizq.cli.budgets", "List, show, set and delete budgets."),
     "backup": ("zizq.cli.upkeep", "Copy the store of a running server to a file."),

@@ -6,8 +6,8 @@ from datetime import datetime
 
 import msgspec
 
-from zizq.client.call import Call, CallMaker, Response, read_nothing, reading
-from zizq.client.options import instant_of, maybe_instant_of
+from zizq.client.call import Call, CallMaker, reading
+from zizq.client.options import maybe_instant_of
 from zizq.wire import messages, operations
 from zizq.wire.insight import Counts
 
@@ -48,13 +48,13 @@ class QueueCalls(CallMaker):
         """Ask for the states of all queues that hold jobs or are paused."""
         return self._call(operations.QUEUES, lambda answer: _read_states(answer).states, query="states=true")
 
-    def pause(self, name: str) -> Call[datetime]:
-        """Pause a queue; the value is since when it is paused."""
-        return self._call(operations.PAUSE_QUEUE, _read_paused_at, name)
+    def pause(self, name: str) -> Call[QueueState]:
+        """Pause a queue; the value is its state after that."""
+        return self._call(operations.PAUSE_QUEUE, _read_state, name)
 
-    def resume(self, name: str) -> Call[None]:
-        """Resume a queue."""
-        return self._call(operations.RESUME_QUEUE, read_nothing, name)
+    def resume(self, name: str) -> Call[QueueState]:
+        """Resume a queue; the value is its state after that."""
+        return self._call(operations.RESUME_QUEUE, _read_state, name)
 
 
 class _States(msgspec.Struct):
@@ -64,8 +64,3 @@ class _States(msgspec.Struct):
 _read_queues = reading(messages.Queues)
 _read_state = reading(QueueState)
 _read_states = reading(_States)
-_read_paused = reading(messages.Paused)
-
-
-def _read_paused_at(answer: Response) -> datetime:
-    return instant_of(_read_paused(answer).paused_at)

@@ -6,7 +6,6 @@ The clients inherit them, for all that can be done with a client would not fit o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from datetime import datetime
 from typing import TypeVar
 
 from zizq.client.call import Call
@@ -40,26 +39,29 @@ class QueueMethods(ABC):
         """Ask for the state of every queue that holds a job or is paused, sorted by name."""
         return await self._send(self._calls.queues.states())
 
-    async def pause_queue(self, name: str) -> datetime:
+    async def pause_queue(self, name: str) -> QueueState:
         """Pause a queue: once this returns, no worker is handed a job of it, until it is resumed.
 
         Jobs in flight go on, and so do enqueues. The queue need not hold any jobs.
 
         Returns:
-            Since when it is paused: where it was already, that has not changed.
+            The state of the queue after that. Where it was paused already, since when has not changed.
 
         Raises:
             InvalidRequest: When it is no name of a queue, or too many are paused.
         """
         return await self._send(self._calls.queues.pause(name))
 
-    async def resume_queue(self, name: str) -> None:
+    async def resume_queue(self, name: str) -> QueueState:
         """Let workers have jobs of a queue again; one that is not paused stays as it is.
+
+        Returns:
+            The state of the queue after that.
 
         Raises:
             InvalidRequest: When it is no name of a queue.
         """
-        await self._send(self._calls.queues.resume(name))
+        return await self._send(self._calls.queues.resume(name))
 
 
 class SyncQueueMethods(ABC):
@@ -86,23 +88,26 @@ class SyncQueueMethods(ABC):
         """Ask for the state of every queue that holds a job or is paused, sorted by name."""
         return self._send(self._calls.queues.states())
 
-    def pause_queue(self, name: str) -> datetime:
+    def pause_queue(self, name: str) -> QueueState:
         """Pause a queue: once this returns, no worker is handed a job of it, until it is resumed.
 
         Jobs in flight go on, and so do enqueues. The queue need not hold any jobs.
 
         Returns:
-            Since when it is paused: where it was already, that has not changed.
+            The state of the queue after that. Where it was paused already, since when has not changed.
 
         Raises:
             InvalidRequest: When it is no name of a queue, or too many are paused.
         """
         return self._send(self._calls.queues.pause(name))
 
-    def resume_queue(self, name: str) -> None:
+    def resume_queue(self, name: str) -> QueueState:
         """Let workers have jobs of a queue again; one that is not paused stays as it is.
+
+        Returns:
+            The state of the queue after that.
 
         Raises:
             InvalidRequest: When it is no name of a queue.
         """
-        self._send(self._calls.queues.resume(name))
+        return self._send(self._calls.queues.resume(name))

@@ -178,22 +178,24 @@ class Catalog:
         if not await self.change(_only(job_id), None, Delete()):
             raise Missing("job not found")
 
-    async def pause_queue(self, queue: str) -> int:
-        """Let no job of a queue be taken any more; returns since when it is paused, in Unix milliseconds.
+    async def pause_queue(self, queue: str) -> QueueState:
+        """Let no job of a queue be taken any more; returns its state after that.
 
         Raises:
             Unprocessable: When it is one too many.
             Unavailable: When the store cannot write; nothing was changed.
         """
-        return await self._store.pause_queue(queue, self._clock.wall_ms())
+        await self._store.pause_queue(queue, self._clock.wall_ms())
+        return await self.queue_state(queue)
 
-    async def resume_queue(self, queue: str) -> None:
-        """Let jobs of a queue be taken again.
+    async def resume_queue(self, queue: str) -> QueueState:
+        """Let jobs of a queue be taken again; returns its state after that.
 
         Raises:
             Unavailable: When the store cannot write; nothing was changed.
         """
         await self._store.resume_queue(queue)
+        return await self.queue_state(queue)
 
     async def _change_one(self, job_id: str, change: Change, verb: str) -> JobRecord:
         changed = await self._store.change(_only(job_id), change, self._clock.wall_ms())

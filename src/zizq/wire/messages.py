@@ -264,14 +264,6 @@ class Queues(msgspec.Struct, omit_defaults=True):
     states: list[QueueState] | None = None
 
 
-class Paused(msgspec.Struct):
-    """That a queue is paused, and since when."""
-
-    queue: str
-    paused: bool
-    paused_at: int
-
-
 class BudgetList(msgspec.Struct):
     """All budgets, sorted by their keys."""
 

@@ -138,11 +138,11 @@ GET_QUEUE = Operation(
 )  # fmt: skip
 PAUSE_QUEUE = Operation(
     "pause_queue", "PUT", "/queues/{queue}/pause", "Pauses a queue: its jobs are not taken any more.",
-    {200: body.Paused}, scope=Scope.MANAGE, refusals=(422,),
+    {200: body.QueueState}, scope=Scope.MANAGE, refusals=(422,),
 )  # fmt: skip
 RESUME_QUEUE = Operation(
-    "resume_queue", "DELETE", "/queues/{queue}/pause", "Resumes a queue, whether or not it was paused.", {204: None},
-    scope=Scope.MANAGE,
+    "resume_queue", "DELETE", "/queues/{queue}/pause", "Resumes a queue, whether or not it was paused.",
+    {200: body.QueueState}, scope=Scope.MANAGE,
 )  # fmt: skip
 
 # ── many jobs ──

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 
 from zizq.job import check_name
 from zizq.server.catalog import Catalog
-from zizq.server.http.exchange import NO_CONTENT, Request, Response
+from zizq.server.http.exchange import Request, Response
 from zizq.server.http.query import flag
 from zizq.wire import operations as op
-from zizq.wire.messages import Paused, Queues
+from zizq.wire.messages import Queues
 
 
 class QueueHandlers:
@@ -44,10 +44,9 @@ class QueueHandlers:
     async def pause(self, request: Request, queue: str) -> Response:
         """PUT /queues/{queue}/pause."""
         check_name("queue", queue)
-        return request.answer(200, Paused(queue, True, await self._catalog.pause_queue(queue)))
+        return request.answer(200, await self._catalog.pause_queue(queue))
 
-    async def resume(self, _: Request, queue: str) -> Response:
+    async def resume(self, request: Request, queue: str) -> Response:
         """DELETE /queues/{queue}/pause."""
         check_name("queue", queue)
-        await self._catalog.resume_queue(queue)
-        return NO_CONTENT
+        return request.answer(200, await self._catalog.resume_queue(queue))
