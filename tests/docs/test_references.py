@@ -16,6 +16,7 @@ from zizq.cli.cron import cron
 from zizq.cli.doctor import doctor
 from zizq.cli.jobs import jobs
 from zizq.cli.main import cli
+from zizq.cli.queues import queues
 from zizq.cli.restore import restore
 from zizq.cli.tls import tls
 from zizq.cli.token import token
@@ -31,7 +32,7 @@ FLAGS = {flag_of(setting.name) for setting, option in options() if option.flag}
 FLAGS |= {flag for option in WORK for flag in option.opts}
 GROUPS = {
     group: [one for found in group.commands.values() for one in found.params if isinstance(one, click.Option)]
-    for group in (jobs, cron, budgets, token, tls)
+    for group in (jobs, queues, cron, budgets, token, tls)
 }
 FLAGS |= {flag for found in GROUPS.values() for option in found for flag in option.opts}
 FLAGS |= {flag for option in doctor.params for flag in option.opts}
