@@ -8,7 +8,8 @@ from contextlib import suppress
 from random import Random
 from typing import Any, TypeVar
 
-from trust.journal import Journal, Run
+from trust.journal import Journal
+from trust.lives import Run
 from trust.loop import Process, VirtualClock
 from trust.network import Connection, Host, Network, SimulatedTransport, serving
 from trust.plan import QUEUES, STORM_S, Plan, WorkerPlan
@@ -266,6 +267,7 @@ class Program:
             "changes": [self._delete, self._patch, self._move, self._move, self._retry, self._delete_some],
             "crons": [self._define_cron, self._define_cron, self._pause_cron],
             "budgets": [self._update_budget],
+            "pauses": [self._pause, self._resume, self._resume],
         }
         self._calls = [
             call for kind, calls in kinds.items() if not kind or kind in world.plan.features for call in calls
@@ -283,10 +285,13 @@ class Program:
             await self._persist(self._client.reset)
 
     async def clean(self) -> None:
-        """Delete what would bring work for ever."""
+        """Delete what would bring work for ever, and resume what would let it lie."""
         for name in await self._client.crons():
             with suppress(ClientError):
                 await self._client.cron(name).delete()
+
+        for state in await self._client.queue_states():
+            await self._client.resume_queue(state.queue)
 
     async def _persist(self, call: Callable[[], Awaitable[object]]) -> None:
         """Make a call until it is answered, but not for ever."""
@@ -361,6 +366,14 @@ class Program:
 
     async def _retry(self) -> None:
         await self._client.retry_job(self._any())
+
+    # ── pauses ──
+
+    async def _pause(self) -> None:
+        await self._client.pause_queue(self._dice.choice(QUEUES))
+
+    async def _resume(self) -> None:
+        await self._client.resume_queue(self._dice.choice(QUEUES))
 
     # ── crons and budgets ──
 

@@ -11,12 +11,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from trust.ledger import Ledger
+from trust.lives import Hold, Life, Run
 from trust.loop import VirtualClock, VirtualLoop
-from trust.network import Connection, Host, serving
+from trust.network import Host, serving
 from trust.verdict import Broken
 from zizq.budget import Draw
 from zizq.cron import CronGroup
@@ -28,42 +28,6 @@ from zizq.store.memory import MemoryStore
 WAITING = (Status.SCHEDULED, Status.READY)
 COVERS = {"queued": WAITING, "active": (*WAITING, Status.IN_FLIGHT), "exists": tuple(Status)}
 """In which statuses a job of each scope keeps its key to itself (protocol.md#5)."""
-
-
-@dataclass(eq=False)
-class Hold:
-    """A job in the hands of a take stream."""
-
-    job: JobRecord
-    owner: int
-    connection: Connection
-    draws: tuple[Draw, ...]
-    timeout_ms: int | None
-    ended: str | None = None
-
-
-@dataclass(eq=False)
-class Run:
-    """A handler at work on a job."""
-
-    job_id: str
-    host: Host
-    hold: Hold
-    outcome: str | None = None
-
-
-@dataclass(eq=False)
-class Life:
-    """All that befell one job."""
-
-    record: JobRecord
-    outcomes: Counter[str] = field(default_factory=Counter)
-    failures: int = 0
-    deaths: int = 0
-    delivered: Counter[Host] = field(default_factory=Counter)
-    started: Counter[Host] = field(default_factory=Counter)
-    last_hold: dict[Host, Hold] = field(default_factory=dict)
-    end: str | None = None
 
 
 class Journal:
@@ -89,6 +53,8 @@ class Journal:
         self.stopping = False
         self.breach: asyncio.Future[None] = loop.create_future()
         """Ends with the first promise that was broken."""
+        self.paused: set[str] = set()
+        """The queues that are paused."""
         self._crons: Mapping[str, CronGroup] = {}
         self._fired: set[tuple[str, str, int | None]] = set()
 
@@ -186,11 +152,10 @@ class Journal:
         return self.ledger.affordable(self.ready(queues), limit, now, asked=asked)
 
     def ready(self, queues: Collection[str]) -> list[JobRecord]:
-        """The ready jobs of queues (empty: all) in the order of dispatch."""
+        """The ready jobs of queues (empty: all) in the order of dispatch, but for those of paused queues."""
         jobs = [job for job in self._store._jobs.values() if job.status is Status.READY]
-        return sorted(
-            (job for job in jobs if not queues or job.queue in queues), key=lambda job: (job.priority, job.id)
-        )
+        open_ = [job for job in jobs if job.queue not in self.paused and (not queues or job.queue in queues)]
+        return sorted(open_, key=lambda job: (job.priority, job.id))
 
     def took(
         self, owner: int, expected: list[str], jobs: Sequence[JobRecord], now: int, timeout_ms: int | None
@@ -359,7 +324,20 @@ class Journal:
         for job_id in before:
             self._removed(job_id, "deleted")
         self.ledger.accounts.clear()
+        self.paused.clear()
         self.say("reset")
+
+    def _on_pause_queue(self, before: Any, outcome: int, queue: str, now: int) -> None:
+        if outcome > now or (outcome != now and queue not in self.paused):
+            self.broken(f"queue {queue} is paused since {outcome}, at {now}")
+        self.paused.add(queue)
+        self.say("paused", queue)
+
+    def _on_resume_queue(self, before: Any, outcome: bool, queue: str) -> None:
+        if outcome is not (queue in self.paused):
+            self.broken(f"queue {queue} was resumed, and had been paused is {outcome}")
+        self.paused.discard(queue)
+        self.say("resumed", queue)
 
     def _on_reap(self, before: Mapping[str, JobRecord], outcome: int, now: int, limit: int) -> None:
         gone = [job for job in before.values() if job.id not in self._store._jobs]

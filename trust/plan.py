@@ -50,7 +50,8 @@ class Plan:
         full_disk_every_s: Between two times at which the disk is full; 0 for none.
         failing: The chance that a handler fails.
         slow_handlers: Whether some handlers take many seconds.
-        features: Which kinds of jobs there are: delays, keys, budgets, crons, changes, timeouts.
+        features: Which kinds of jobs there are: delays, keys, budgets, crons, changes, timeouts; and
+            whether queues are paused, and everything is reset.
         completed_ms: How long completed jobs are kept.
         dead_ms: How long dead jobs are kept.
         promoted: Scheduled jobs that are promoted together.
@@ -83,7 +84,7 @@ def draw(dice: Random) -> Plan:
     def sometimes(value: float) -> float:
         return value if dice.random() < 0.5 else 0.0
 
-    features = ("delays", "keys", "budgets", "crons", "changes", "timeouts", "reset")
+    features = ("delays", "keys", "budgets", "crons", "changes", "timeouts", "pauses", "reset")
     return Plan(
         clients=dice.randint(1, 3),
         calls=dice.randint(5, 25),

@@ -21,7 +21,7 @@ from zizq.store.memory import MemoryStore
 
 READS = frozenset(("page", "count", "get", "errors", "error", "queues", "budgets", "crons", "cron", "due_crons",
                    "next_cron", "next_due", "next_overdue", "in_flight", "pending", "tally", "oldest_ready", "held",
-                   "tokens", "window", "find", "storage"))  # fmt: skip
+                   "tokens", "paused_queues", "window", "find", "storage"))  # fmt: skip
 NEVER_FAIL = frozenset(("release", "release_jobs"))
 
 
