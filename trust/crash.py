@@ -148,9 +148,11 @@ class _Trial:
     async def _verify_settings(self, client: Client) -> None:
         allocation = (await client.budget("slots")).allocation
         paused = (await client.cron("side").get()).paused
+        resting = (await client.queue(PARKED)).paused
         for fact, shown, name in (
             (self._load.slots, allocation, "the allocation of a budget"),
             (self._load.paused, paused, "whether a cron group is paused"),
+            (self._load.resting, resting, "whether a queue is paused"),
         ):
             if shown not in fact.could_be():
                 raise Broken(f"{name} is {shown}, and could be {fact.could_be()}")

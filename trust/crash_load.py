@@ -46,6 +46,8 @@ class Load:
         """The allocation of the budget `slots`."""
         self.paused = Fact(False)
         """Whether the cron group `side` is paused."""
+        self.resting = Fact(False)
+        """Whether the queue `parked` is paused."""
         self.batched: dict[int, bool] = {}
         """The numbers that were enqueued to be folded into one job, and whether that was answered."""
         self._alive = False
@@ -333,6 +335,10 @@ class Load:
             self.paused.ask(paused)
             await (client.cron("side").pause() if paused else client.cron("side").resume())
             self.paused.answer(paused)
+            resting = not self.resting.now
+            self.resting.ask(resting)
+            await (client.pause_queue(PARKED) if resting else client.resume_queue(PARKED))
+            self.resting.answer(resting)
             self._journal.count("settings")
 
 

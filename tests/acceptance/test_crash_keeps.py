@@ -1,4 +1,4 @@
-"""What jobs asked for beside their turn survives a crash: unique keys, batches, budgets, crons."""
+"""What was set beside jobs survives a crash: unique keys, batches, budgets, crons, pauses."""
 
 from __future__ import annotations
 
@@ -51,3 +51,28 @@ def test_keys_batches_budgets_and_crons_survive_kill_9(tmp_path: Path) -> None:
             with client.take(["r", "end"], prefetch=50) as jobs:
                 end = client.enqueue_raw("t", None, queue="end")
                 assert next(jobs).id == end.id
+
+
+def test_pauses_survive_kill_9(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path) as server:
+        with SyncClient(server.url) as client:
+            client.enqueue_bulk([Enqueue("t", n, queue=queue) for queue in ("p", "r") for n in range(3)])
+            paused_at = client.pause_queue("p").paused_at
+            client.pause_queue("r")
+            client.pause_queue("none")
+            client.resume_queue("r")
+            with client.take(prefetch=50) as jobs:
+                assert [next(jobs).queue for _ in range(3)] == ["r"] * 3
+                server.kill()
+        server.start()
+        with SyncClient(server.url) as client:
+            assert {state.queue: state.paused for state in client.queue_states()} == {
+                "none": True, "p": True, "r": False,
+            }  # fmt: skip
+            assert client.queue("p").paused_at == paused_at
+            with client.take(prefetch=50) as jobs:
+                # Those of the paused queue are older.
+                assert [next(jobs).queue for _ in range(3)] == ["r"] * 3
+                assert client.queue("p").counts.ready == 3
+                client.resume_queue("p")
+                assert [next(jobs).queue for _ in range(3)] == ["p"] * 3
