@@ -53,7 +53,10 @@ def list_budgets(client: SyncClient, is_json: bool) -> None:
 @click.argument("key")
 @click.option("--json", "is_json", is_flag=True, help="One line of JSON, with the jobs that draw on it counted.")
 def show(client: SyncClient, key: str, is_json: bool) -> None:
-    """Show a budget, and how many jobs draw on it that are not finished."""
+    """Show a budget.
+
+    Of the jobs that draw on it, those that are not finished are counted.
+    """
     budget, number = found(
         lambda: (client.budget(key), client.jobs(budgets=key, status=_UNFINISHED).count()),
         "reading the budget",
@@ -91,7 +94,10 @@ def set_budget(
 @click.argument("key")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def delete(client: SyncClient, key: str, yes: bool) -> None:
-    """Delete a budget on which no unfinished job and no cron entry draws."""
+    """Delete a budget.
+
+    That can be done once no unfinished job and no cron entry draws on it.
+    """
     if not yes:
         ask(f"Delete budget {printable(key)}?", "delete a budget")
     found(lambda: client.delete_budget(key), "deleting the budget", f"budget {key}")

@@ -79,7 +79,10 @@ def _groups(client: SyncClient) -> Iterator[CronGroup]:
 @click.argument("entry", required=False)
 @click.option("--json", "is_json", is_flag=True, help="One line of JSON.")
 def show(client: SyncClient, group: str, entry: str | None, is_json: bool) -> None:
-    """Show a cron group with its entries, or one entry with the job that it enqueues."""
+    """Show a cron group, or one of its entries.
+
+    A group comes with its entries, and an entry with the job that it enqueues.
+    """
     handle = client.cron(group)
     named = _named(group, entry)
     shown = found(lambda: handle.get() if entry is None else handle.entry(entry).get(), "reading the cron", named)

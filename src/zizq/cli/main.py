@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -38,6 +39,16 @@ class Commands(click.Group):
             # Texts of a server or proxy may have several lines, and characters that a terminal obeys.
             raise click.ClickException(printable(" ".join(str(error).split()))) from error
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is named; where there is none, say which may have been meant."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            meant = get_close_matches(args[0], COMMANDS, 1)
+            hint = f" Did you mean {meant[0]!r}?" if meant else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all commands."""
         return list(COMMANDS)
@@ -56,7 +67,12 @@ class Commands(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.command(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="zizq COMMAND --help says what a command does.",
+)
 @click.option("--root-dir", metavar="PATH", help="Folder of the store, for the commands that have one.")
 @click.version_option(None, "-V", "--version", package_name="zizq", prog_name="zizq")
 @click.pass_context

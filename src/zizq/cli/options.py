@@ -100,28 +100,28 @@ _SERVER = (
         "--token",
         envvar="ZIZQ_TOKEN",
         show_envvar=True,
-        help="What tells the server who calls; better in the variable.",
+        help="Token that tells the server who calls; safer in the variable.",
     ),
     click.option(
         "--ca",
         envvar="ZIZQ_CA",
         show_envvar=True,
         type=click.Path(exists=True),
-        help="PEM file of roots to trust as well.",
+        help="PEM file of authorities to trust beside the system's.",
     ),
     click.option(
         "--client-cert",
         envvar="ZIZQ_CLIENT_CERT",
         show_envvar=True,
         type=click.Path(exists=True),
-        help="PEM file to show.",
+        help="PEM file of the certificate to show to the server.",
     ),
     click.option(
         "--client-key",
         envvar="ZIZQ_CLIENT_KEY",
         show_envvar=True,
         type=click.Path(exists=True),
-        help="The key of that file.",
+        help="PEM file of the key to that certificate.",
     ),
 )
 

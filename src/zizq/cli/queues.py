@@ -38,7 +38,10 @@ def queues() -> None:
 @with_client
 @click.option("--json", "is_json", is_flag=True, help="A line of JSON for each queue.")
 def list_queues(client: SyncClient, is_json: bool) -> None:
-    """List the queues that hold jobs or are paused, by their names, with their jobs counted by status."""
+    """List queues, with their jobs counted by status.
+
+    These are the queues that hold jobs or are paused, by their names.
+    """
     states = waiting(client.queue_states, "reading queues")
     if is_json:
         click.echo("".join(f"{as_json(_fields(state))}\n" for state in states), nl=False)
@@ -54,9 +57,9 @@ def list_queues(client: SyncClient, is_json: bool) -> None:
 @click.argument("queue")
 @click.option("--json", "is_json", is_flag=True, help="One line of JSON.")
 def show(client: SyncClient, queue: str, is_json: bool) -> None:
-    """Show whether a queue is paused, and how many jobs it has in each status.
+    """Show a queue: whether it is paused, and its jobs.
 
-    A queue that never had a job is shown with none.
+    They are counted by status. A queue that nobody has used is shown with none.
     """
     fields = _fields(waiting(lambda: client.queue(queue), "reading the queue"))
     if is_json:

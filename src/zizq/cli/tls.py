@@ -183,7 +183,9 @@ def init(
     out_dir: Path | None,
     overwrite: bool,
 ) -> None:
-    """Make all that is missing: an authority, a server's certificate, and those of clients.
+    """Make all certificates that are missing.
+
+    These are an authority, a certificate for the server, and those of clients.
 
     An authority that is there is used again, even with --overwrite: `zizq tls ca --overwrite` replaces it.
     """
