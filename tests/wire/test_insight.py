@@ -97,6 +97,16 @@ async def test_what_goes_through_is_counted(where):
         assert b.flow.completed_per_s == 0
 
 
+async def test_queues_are_told_of_with_their_pauses(where):
+    async with seen(**where) as server:
+        await server.enqueue(queue="b")
+        for queue in ("a", "b", "c"):
+            await server.api.ask("PUT", f"/queues/{queue}/pause")
+        await server.api.ask("DELETE", "/queues/c/pause")
+        found = await server.look("queues", list[insight.QueueInsight])
+        assert [(one.queue, one.paused, one.counts.ready) for one in found] == [("a", True, 0), ("b", True, 1)]
+
+
 async def test_streams_are_told_of_with_what_they_hold(where):
     async with seen(**where) as server:
         ids = [await server.enqueue() for _ in range(2)]

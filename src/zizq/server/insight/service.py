@@ -227,8 +227,12 @@ class Insights:
         )
 
     async def queues(self) -> list[QueueInsight]:
-        """All queues that hold jobs or held some since the start, by name; of many, the later ones are one."""
+        """All queues that hold jobs, held some since the start, or are paused, by name.
+
+        Of many, the later ones are one, which is paused where any of them is.
+        """
         now = self._clock.wall_ms()
+        paused = {self.recorder.name(queue) for queue in await self._store.paused_queues()}
         marks = self._samples[-1].marks if self._samples else {}
         return [
             QueueInsight(
@@ -236,8 +240,9 @@ class Insights:
                 counts=self._look.counts.get(queue, Counts()),
                 flow=self._flow(queue),
                 oldest_ready_ms=_age(self._look.oldest.get(queue), now),
+                paused=queue in paused,
             )
-            for queue in sorted({*self._look.counts, *marks}, key=str.encode)
+            for queue in sorted({*self._look.counts, *marks, *paused}, key=str.encode)
         ]
 
     async def workers(self) -> list[WorkerInsight]:
