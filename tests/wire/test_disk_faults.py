@@ -108,6 +108,24 @@ async def test_a_stream_goes_on_where_the_windows_cannot_be_refilled(
             assert first + [(await stream.job())["id"] for _ in range(44)] == ids
 
 
+async def test_a_pause_that_the_disk_refuses_holds_nothing_back(tmp_path: Path) -> None:
+    async with on_disk(tmp_path) as (server, disk):
+        stream = await server.take("?prefetch=9")
+        first, second = await server.enqueue(), await server.enqueue(queue="p")
+        assert [job["id"] for job in await stream.jobs(2)] == [first, second]
+        assert (await server.ask("PUT", "/queues/p/pause")).status == 200
+        third = await server.enqueue(queue="p")
+        disk.fail("write", where="-wal")
+        for method, path in (("PUT", "/queues/q/pause"), ("DELETE", "/queues/p/pause")):
+            assert (await server.ask(method, path)).status == 503
+        states = (await server.ask("GET", "/queues?states=true")).value["states"]
+        assert [(state["queue"], state["paused"]) for state in states] == [("p", True), ("q", False)]
+        await stream.is_silent()
+        disk.heal()
+        assert (await server.ask("DELETE", "/queues/p/pause")).status == 200
+        assert (await stream.job())["id"] == third
+
+
 async def test_duties_go_on_once_the_disk_is_well(tmp_path: Path) -> None:
     settings = {"reaper_check_interval": 10, "default_completed_job_retention": 500}
     async with on_disk(tmp_path, **settings) as (server, disk):
