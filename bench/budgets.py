@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
+
 import zizq
 from bench.enqueuer import TYPE
 from bench.programs import Server, serving, working
-from bench.report import Table, rate
+from bench.report import Table, rate, share
+from bench.throughput import check_done
 
 JOBS = 100_000
 KINDS = {
@@ -19,20 +22,34 @@ KINDS = {
 def run(command: str, *, rounds: int, size: float, modes: object = None) -> Table:
     """Enqueue, drain, for each kind in turn. `modes` is of no use: what is measured is the taking."""
     jobs = max(1000, int(JOBS * size))
-    samples: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for _ in range(rounds):
-        for kind, budget in KINDS.items():
+    rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    costs: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for number in range(rounds):
+        # Forth and back, so that a machine that becomes slower or faster favours none.
+        for kind in list(KINDS)[:: -1 if number % 2 else 1]:
             with serving("buffered") as server:
-                _fill(server, jobs, budget, defined=kind != "no budgets")
+                _fill(server, jobs, KINDS[kind], defined=kind != "no budgets")
+                used = server.cpu()
                 with working(server, jobs) as worker:
                     done = worker.line()
-            samples[kind].append(jobs / (done["ended"] - done["began"]))
-    plain = sorted(samples["no budgets"])[rounds // 2]
+                costs[kind].append((server.cpu() - used) / jobs * 1e6)
+                check_done(server, done["ran"], jobs)
+            rates[kind].append(jobs / (done["ended"] - done["began"]))
     goals = dict(zip(KINDS, ("", "> 97 %", "> 70 %", "> 70 %"), strict=True))
+    plain = "no budgets"
     rows = [
-        [kind, rate(taken), f"{sorted(taken)[rounds // 2] / plain:.0%}", goals[kind]] for kind, taken in samples.items()
+        [
+            kind,
+            rate(rates[kind]),
+            share([one / first for one, first in zip(rates[kind], rates[plain], strict=True)]),
+            f"{statistics.median(costs[kind]):.1f}",
+            share([first / one for one, first in zip(costs[kind], costs[plain], strict=True)]),
+            goals[kind],
+        ]
+        for kind in KINDS
     ]
-    return Table("budgets", command, ["drain", "jobs/s", "of the first", "goal"], rows, samples)
+    columns = ["drain", "jobs/s", "of the first", "server CPU, µs a job", "of the first", "goal"]
+    return Table("budgets", command, columns, rows, {"rates": rates, "costs": costs})
 
 
 def _fill(server: Server, jobs: int, budget: str | None, *, defined: bool) -> None:

@@ -6,6 +6,7 @@ Each runs by itself and says what it has to say as lines of JSON on its standard
 from __future__ import annotations
 
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -82,6 +83,11 @@ class Program:
         """Resident bytes now, or at their highest (`VmHWM`)."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(field))
+
+    def cpu(self) -> float:
+        """Seconds of processor time that it has used so far, all its threads together."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def ended(self) -> bool:
         """Whether it is no more."""

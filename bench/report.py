@@ -48,6 +48,12 @@ def rate(samples: Sequence[float]) -> str:
     return middle if len(samples) == 1 else f"{middle} ({min(samples):,.0f}-{max(samples):,.0f})"
 
 
+def share(samples: Sequence[float]) -> str:
+    """The median of ratios, and in brackets the lowest and the highest."""
+    middle = f"{statistics.median(samples):.0%}"
+    return middle if len(samples) == 1 else f"{middle} ({min(samples):.0%}-{max(samples):.0%})"
+
+
 def millis(seconds: float) -> str:
     """A duration in milliseconds."""
     return f"{seconds * 1000:.2f}"

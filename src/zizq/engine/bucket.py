@@ -81,6 +81,10 @@ class Bucket:
         """
         return min(cost, self.budget.capacity) <= self.tokens(now)
 
+    def times(self, cost: int, now: int) -> int:
+        """How often a cost can be paid now, as if one asked `affords` each time."""
+        return max(0, self.tokens(now) // cost) if cost <= self.budget.capacity else int(self.affords(cost, now))
+
     def affordable_at(self, cost: int, now: int) -> int | None:
         """From when on a cost can be paid if nothing else is taken; None where time alone does not bring that about.
 

@@ -23,12 +23,11 @@ from bisect import insort
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from heapq import heapify, heappop, heapreplace
+from itertools import islice, takewhile
 
 from zizq.engine.purse import Key, Purse, lane_of, parts
 from zizq.job import JobRecord
 
-Pays = Callable[[str, JobRecord], bool]
-"""Whether the first job of a lane has paid what it draws from budgets."""
 FIRST: Key = (-1, "")
 """A key before that of every job."""
 
@@ -71,12 +70,24 @@ class Window:
         """The first job; the window must not be empty."""
         return self._lanes[self._priorities[0]][0]
 
-    def pop(self) -> JobRecord:
-        """Take out the first job; the window must not be empty."""
-        job = self._lanes[self._priorities[0]].popleft()
-        self.count -= 1
-        self._tidy()
-        return job
+    def alike(self, most: int) -> list[JobRecord]:
+        """The first job and those behind it that draw the same, `most` at most; the window must not be empty."""
+        lane = self._lanes[self._priorities[0]]
+        draws, gone = lane[0].budgets, self._gone
+        return list(takewhile(lambda job: job.budgets == draws and job.id not in gone, islice(lane, most)))
+
+    def pop(self, count: int) -> list[JobRecord]:
+        """Take out the first jobs; the window must hold as many."""
+        jobs: list[JobRecord] = []
+        while count:
+            lane = self._lanes[self._priorities[0]]
+            # What was discarded may be among them.
+            some = 1 if self._gone else min(count, len(lane))
+            jobs += [lane.popleft() for _ in range(some)]
+            self.count -= some
+            count -= some
+            self._tidy()
+        return jobs
 
     def insert(self, jobs: Iterable[JobRecord], limit: int) -> None:
         """Put in ready jobs, in any order, but for those from the edge on; keep at most `limit`."""
@@ -243,12 +254,8 @@ class ReadySet:
                 return []
             heads.append((window.head(), name))
 
-        sees = _sight(queues)
-
-        def pays(name: str, job: JobRecord) -> bool:
-            return job.budgets is None or self.purse.pay(name, job, now, sees)
-
-        jobs = self._merge(heads, limit, pays if self._budgeted else None)
+        jobs = self._merge(heads, limit, now, _sight(queues))
+        self.purse.end_take(now)
         for name in names:
             self._close(name, windows[name])
         return jobs
@@ -266,20 +273,23 @@ class ReadySet:
         sees = _sight(queues)
         return [name for name in names if not self.purse.is_parked(name, sees)]
 
-    def _merge(self, heads: list[tuple[Key, str]], limit: int, pays: Pays | None) -> list[JobRecord]:
+    def _merge(
+        self, heads: list[tuple[Key, str]], limit: int, now: int, sees: Callable[[str], bool]
+    ) -> list[JobRecord]:
         """Take out the first jobs of lanes, but for lanes whose first job cannot pay."""
         jobs: list[JobRecord] = []
         heapify(heads)
         while heads and len(jobs) < limit:
             name = heads[0][1]
             window = self._windows[name]
-            if len(heads) == 1 and window.first().budgets is None:
-                jobs += [window.pop() for _ in range(min(limit - len(jobs), window.count))]
-                break
-            if pays is not None and not pays(name, window.first()):
+            # The last lane has nobody between its jobs.
+            count = min(limit - len(jobs), window.count) if len(heads) == 1 else 1
+            if window.first().budgets is not None:
+                count = self.purse.pay(name, window.alike(count), now, sees)
+            if not count:
                 heappop(heads)
                 continue
-            jobs.append(window.pop())
+            jobs += window.pop(count)
             if window.count:
                 heapreplace(heads, (window.head(), name))
             elif window.edge is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,10 +32,12 @@ class BudgetConformance(Suite):
         assert await bench.store.save_budget(key, None, budget, NOW)
         return budget
 
-    def drawing(self, bench: Bench, *draws: str | tuple[str, int], queue: str = "q", priority: int = 9) -> JobRecord:
+    def drawing(
+        self, bench: Bench, *draws: str | tuple[str, int], queue: str = "q", priority: int = 9, **more: Any
+    ) -> JobRecord:
         """A job that draws on budgets, one token each unless it says more."""
         pairs = [(draw, 1) if isinstance(draw, str) else draw for draw in draws]
-        return bench.job(queue, budgets=tuple(Draw(key, cost) for key, cost in pairs), priority=priority)
+        return bench.job(queue, budgets=tuple(Draw(key, cost) for key, cost in pairs), priority=priority, **more)
 
     async def test_a_budget_is_kept_as_it_is_saved(self, tmp_path: Path) -> None:
         async with self.bench(tmp_path) as bench:
@@ -108,6 +111,22 @@ class BudgetConformance(Suite):
             assert await bench.take_ids() == [large]
             await bench.store.succeed([large], NOW)
             assert await bench.take_ids() == [later, elsewhere]
+
+    async def test_a_job_that_comes_late_opens_no_way_past_one_that_waits(self, tmp_path: Path) -> None:
+        async with self.bench(tmp_path) as bench:
+            await self.put(bench, "a", 9)
+            await self.put(bench, "b", 1)
+            late, holds, waits = await bench.enqueue(
+                self.drawing(bench, "a", ready_at=NOW + 1), self.drawing(bench, "b"), self.drawing(bench, "a", "b")
+            )
+            assert await bench.take_ids() == [holds]
+            await bench.store.promote(NOW + 1, 10)
+            [behind] = await bench.enqueue(self.drawing(bench, "a"))
+            # What was promoted stands before the one that waits, and what has just come stands behind it.
+            assert await bench.take_ids() == [late]
+            assert await bench.take_ids() == []
+            await bench.store.succeed([holds], NOW)
+            assert await bench.take_ids() + await bench.take_ids() == [waits, behind]
 
     async def test_a_job_is_paid_by_all_its_budgets_or_by_none(self, tmp_path: Path) -> None:
         async with self.bench(tmp_path) as bench:

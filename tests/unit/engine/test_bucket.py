@@ -171,6 +171,23 @@ def test_no_window_lets_through_more_than_its_share(budget: Budget, wishes: list
             assert sum(cost for _, cost in taken[first : last + 1]) <= share
 
 
+@given(budgets, st.lists(st.tuples(steps, amounts), max_size=10), amounts, steps)
+def test_a_cost_is_paid_as_often_as_one_payment_after_the_other(
+    budget: Budget, wishes: list[tuple[int, int]], cost: int, step: int
+) -> None:
+    bucket, now = Bucket(budget, NOW), NOW
+    for wait, some in wishes:
+        now += wait
+        bucket.take(some, now)
+        if wait % 2:
+            bucket.give_back(some)
+    times, paid = bucket.times(cost, now := now + step), 0
+    while bucket.affords(cost, now):
+        bucket.take(cost, now)
+        paid += 1
+    assert times == paid
+
+
 @given(rates, st.lists(st.tuples(steps, amounts), max_size=10), amounts, steps)
 def test_the_instant_from_which_a_cost_is_affordable_is_exact(
     budget: Budget, wishes: list[tuple[int, int]], cost: int, step: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zizq.budget import Budget, Draw, Strategy, StrategyType
 from zizq.engine.window import FIRST, LEAST, ReadySet, Window, key_of
 from zizq.job import JobRecord, Status
 
@@ -16,7 +17,7 @@ def job(number: int, priority: int = 5, queue: str = "q") -> JobRecord:
 
 
 def drain(window: Window) -> list[JobRecord]:
-    return [window.pop() for _ in range(window.count)]
+    return window.pop(window.count)
 
 
 jobs = st.lists(st.builds(job, st.integers(0, 99_999), st.integers(0, 4)), max_size=60, unique_by=lambda job: job.id)
@@ -144,3 +145,65 @@ def test_windows_share_what_is_held_in_memory() -> None:
     held = [len(ready.take((queue,), 100, 0)) for queue in ("a", "b", "c", "d")]
     # Each was cut when it was filled, to its share among those there were.
     assert held == [64, 32, 21, 16]
+
+
+BUDGETS = (
+    Budget("a", 9, Strategy(StrategyType.WHILE_IN_FLIGHT), 0, 0),
+    Budget("b", 7, Strategy(StrategyType.TIME_BASED, 100, 12), 0, 0),
+)
+DRAWS = ((Draw("a", 1),), (Draw("a", 3),), (Draw("b", 2), Draw("a", 1)), ())
+# Of few kinds, so that many that draw the same follow one another.
+drawing = st.lists(st.tuples(st.sampled_from("qqqr"), st.sampled_from(DRAWS)), min_size=2, max_size=3).flatmap(
+    lambda kinds: st.lists(st.tuples(st.integers(0, 1), st.sampled_from(kinds)), min_size=10, max_size=30)
+)
+
+
+@given(drawing, st.sets(st.integers(0, 39), max_size=9), st.integers(2, 20), st.sampled_from([(), ("q",)]))
+def test_jobs_pay_together_as_one_after_the_other(
+    some: list[tuple[int, tuple[str, tuple[Draw, ...]]]], gone: set[int], limit: int, queues: tuple[str, ...]
+) -> None:
+    jobs = [
+        job(number, priority, queue).with_(budgets=draws or None)
+        for number, (priority, (queue, draws)) in enumerate(some)
+    ]
+    taken = []
+    for most in (limit, 1):
+        ready, ids = ReadySet(), []
+        for budget in BUDGETS:
+            ready.purse.put(budget, 0)
+        # The second half comes when some of the first waits already.
+        for now, coming in ((0, jobs[::2]), (40, jobs[1::2])):
+            ready.insert(coming)
+            for one in coming:
+                if int(one.id) in gone:
+                    ready.discard(one)
+            while found := ready.take(queues, most, now):
+                ids += [one.id for one in found]
+        taken.append(ids)
+    assert taken[0] == taken[1]
+
+
+def ready_to_pay(*some: tuple[int, tuple[Draw, ...]]) -> tuple[ReadySet, list[JobRecord]]:
+    """Jobs of one queue and priority, in windows with the budgets."""
+    ready, jobs = ReadySet(), [job(number).with_(budgets=draws) for number, draws in some]
+    for budget in BUDGETS:
+        ready.purse.put(budget, 0)
+    ready.insert(jobs)
+    return ready, jobs
+
+
+def test_nobody_pays_for_a_job_that_was_discarded_among_others() -> None:
+    ready, jobs = ready_to_pay(*[(number, DRAWS[0]) for number in range(6)], (6, DRAWS[1]), (7, DRAWS[0]))
+    ready.discard(jobs[1])
+    assert [one.id for one in ready.take((), 20, 0)] == [one.id for one in (jobs[0], *jobs[2:])]
+    # Five of one token, one of three and one of one; nine are there.
+    ready.insert([job(8).with_(budgets=DRAWS[0])])
+    assert ready.take((), 20, 0) == []
+
+
+def test_jobs_that_pay_together_do_not_pass_one_that_waits_between_them() -> None:
+    ready, [one, *_] = ready_to_pay((2, (Draw("b", 12),)), (3, DRAWS[2]))
+    assert ready.take((), 20, 0) == [one]
+    late = [job(number).with_(budgets=DRAWS[0]) for number in (1, 4, 5)]
+    ready.insert(late)
+    assert ready.take((), 20, 0) == late[:1]

@@ -127,7 +127,7 @@ def to_job(row: Row) -> JobRecord:
         completed_at=row[10],
         purge_at=row[11],
     )
-    return job if row[7] is None else job.with_(**_set_options(row[7]))
+    return job if row[7] is None else msgspec.structs.replace(job, **_set_options(row[7]))
 
 
 @lru_cache(maxsize=1024)
