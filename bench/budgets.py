@@ -48,7 +48,7 @@ def run(command: str, *, rounds: int, size: float, modes: object = None) -> Tabl
         ]
         for kind in KINDS
     ]
-    columns = ["drain", "jobs/s", "of the first", "server CPU, µs a job", "of the first", "goal"]
+    columns = ["drain", "jobs/s", "beside the first", "server CPU, µs a job", "its share, first to this", "goal"]
     return Table("budgets", command, columns, rows, {"rates": rates, "costs": costs})
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
+from datetime import UTC, tzinfo
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from zizq.budget import Budget, Draw, Strategy, StrategyType
-from zizq.cron import CronEntry, CronGroup
+from zizq.cron import CronGroup, CronJob
 from zizq.engine import admit
 from zizq.engine.changes import Change
 from zizq.engine.cron import rules
@@ -19,13 +21,15 @@ from zizq.errors import Refusal
 from zizq.ids import IdGenerator
 from zizq.job import Batch, Failure, JobRecord
 from zizq.policy import Backoff, Defaults, Retention
-from zizq.store.base import Silence, Store
+from zizq.store.base import Due, Silence, Store
 from zizq.store.memory import MemoryStore
+from zizq.store.sqlite.check import examine
+from zizq.store.sqlite.schema import open_for_reading
 from zizq.store.sqlite.store import SqliteStore
 from zizq.testing.bench import selection as selecting
 from zizq.testing.clock import LoadedDice, ManualClock
 
-DEFAULTS = Defaults(retry_limit=1, backoff=Backoff(1.0, 0, 0), dead_ms=5000)
+DEFAULTS = Defaults(retry_limit=1, backoff=Backoff(1.0, 0, 0), dead_ms=5000, max_worker_deaths=1)
 NOW = 1_790_000_000_000
 PAYLOAD = msgspec.Raw(msgspec.msgpack.encode({"n": 1}))
 QUEUES = ("a", "b", "c")
@@ -40,15 +44,28 @@ BUDGETS = (
 )
 BOUND: tuple[dict[str, Any], ...] = (
     *[{}] * 6,
-    {"unique_key": "k"},
+    {"unique_key": "k", "unique_while": "queued"},
     {"unique_key": "k", "unique_while": "active"},
+    {"unique_key": "l", "unique_while": "queued", "timeout_ms": 900},
     {"unique_key": "l", "unique_while": "exists"},
     {"metadata": {"a": "b"}},
     {"budgets": (Draw("x", 1),), "metadata": {"c": ""}},
     {"budgets": (Draw("x", 3),)},
     {"budgets": (Draw("y", 1), Draw("x", 1))},
     {"budgets": (Draw("z", 2),)},
+    {"budgets": (Draw("z", 1),), "unique_key": "k", "unique_while": "queued", "timeout_ms": 400},
 )
+GroupRule = Callable[[CronGroup | None, int], CronGroup]
+"""What a group becomes of the one that is there."""
+
+
+def zone(name: str | None) -> tzinfo:
+    """All zones are one: what clocks do is tried elsewhere."""
+    return UTC
+
+
+def batch_of(key: str) -> Batch:
+    return Batch(key, "true", "$new")
 
 
 async def _outcome(call: Any, store: Store) -> Any:
@@ -65,9 +82,22 @@ class History:
         self.folder = folder
         self.now = NOW
         self.ids: list[str] = []
+        self.flying: list[str] = []
+        """The jobs in flight."""
+        self.next: dict[str, int] = {}
+        """When something is to be done next, by the duty that does it; left out where there is nothing."""
         self._next_id = IdGenerator(ManualClock(NOW), LoadedDice()).next
         self.oracle = MemoryStore(DEFAULTS, LoadedDice())
         self.store = self._make()
+
+    async def open(self) -> None:
+        """Open the store, and a connection that looks at its file as it is."""
+        await self.store.open(Silence())
+        self._file = open_for_reading(self.folder / "data" / "jobs.db", 2**20)
+
+    async def close(self) -> None:
+        self._file.close()
+        await self.store.close()
 
     def _make(self) -> SqliteStore:
         # Windows so small that trims, blind queues and refills happen all the time.
@@ -100,49 +130,91 @@ class History:
 
         await self.both(enqueue)
 
-    async def batch(self, key: str, value: int, fold: bool) -> None:
-        """Fold into the job that waits under a key, as an enqueue would; or let a new one wait in its place."""
-        payload = msgspec.Raw(msgspec.msgpack.encode(value))
-        batch = Batch(key, "true", "$new")
-        new = admit.new_job(self._next_id(), self.now, type="t", queue="a", payload=payload, priority=1, batch=batch)
+    async def batch(self, key: str, value: int, fold: bool, delay: int) -> None:
+        """Fold into the job that waits under a key, as an enqueue would; or let a new one wait in its place.
+
+        One that is for later neither waits nor is folded.
+        """
+        new = admit.new_job(
+            self._next_id(),
+            self.now,
+            type="t",
+            queue="a",
+            payload=msgspec.Raw(msgspec.msgpack.encode(value)),
+            priority=1,
+            ready_at=self.now + delay if delay else None,
+            batch=batch_of(key),
+        )
 
         async def enqueue(store: Store) -> list[str]:
-            waiting = (await store.pending([key])).get(key)
-            expected = {key: waiting and waiting.id}
-            if waiting is not None and fold:
-                folded = waiting.with_(payload=payload)
-                return [job.id for job in await store.enqueue([], self.now, [folded], expected)]
-            return [job.id for job in await store.enqueue([new], self.now, (), expected)]
+            if delay:
+                return [job.id for job in await store.enqueue([new], self.now)]
+            jobs, folds, pending = await self._folded(store, new, fold)
+            return [job.id for job in await store.enqueue(jobs, self.now, folds, pending)]
 
         self.ids.append(new.id)
         await self.both(enqueue)
+
+    async def _folded(
+        self, store: Store, new: JobRecord, fold: bool
+    ) -> tuple[list[JobRecord], list[JobRecord], dict[str, str | None]]:
+        """What to store of a job with a batch key: itself, or the one that waits with its payload."""
+        assert new.batch is not None
+        waiting = (await store.pending([new.batch.key])).get(new.batch.key)
+        expected = {new.batch.key: waiting and waiting.id}
+        if waiting is not None and fold:
+            return [], [waiting.with_(payload=new.payload)], expected
+        return [new], [], expected
 
     async def waiting(self, store: Store) -> list[tuple[str, str, bytes]]:
         """The jobs that wait under batch keys."""
         found = await store.pending(["m", "n"])
         return sorted((key, job.id, bytes(job.payload or b"")) for key, job in found.items())
 
-    async def take(self, owner: int, queues: set[str], limit: int) -> None:
+    async def take(self, owner: int, queues: set[str], limit: int, timeout_ms: int | None = None) -> None:
         async def take(store: Store) -> list[Any]:
-            jobs = await store.take(owner, queues, limit, self.now)
+            jobs: list[JobRecord] = []
             # The store may hand out fewer where a window ends; whoever takes asks again until there is none.
-            while len(jobs) < limit and (more := await store.take(owner, queues, limit - len(jobs), self.now)):
+            while len(jobs) < limit:
+                more = await store.take(owner, queues, limit - len(jobs), self.now, timeout_ms)
+                if not more:
+                    break
                 jobs += more
             return [(job.with_(payload=None), bytes(job.payload or b"")) for job in jobs]
 
         await self.both(take)
 
-    async def release(self, owner: int) -> None:
-        await self.both(lambda store: store.release(owner))
+    async def release(self, owner: int, died: bool, running: int | None) -> None:
+        died_at = self.now if died else None
+        await self.both(lambda store: store.release(owner, died_at=died_at, running=running))
 
-    def _pick(self, numbers: list[int]) -> list[str]:
-        return list(dict.fromkeys(self.ids[n % len(self.ids)] for n in numbers)) if self.ids else []
+    async def release_jobs(self, numbers: list[int], owners: set[int] | None) -> None:
+        await self.both(lambda store: store.release_jobs(self._pick(numbers, self.flying), owners))
+
+    async def fail_overdue(self) -> None:
+        """Fail what was held for too long, as the timekeeper does; which go first is left open, so all of them go."""
+        await self.both(lambda store: store.fail_overdue(self.now, 1000))
+
+    def is_due(self, duty: str) -> bool:
+        """Whether a duty has something to do."""
+        return self.next.get(duty, self.now + 1) <= self.now
+
+    def pass_time(self, ms: int) -> None:
+        """Let time go on: for so long, or for 0 until the next thing is to be done."""
+        ahead = [at for at in self.next.values() if at > self.now]
+        self.now = min(ahead) if ahead and not ms else self.now + max(1, ms)
+
+    def _pick(self, numbers: list[int], among: list[str] | None = None) -> list[str]:
+        """Some jobs; one of eight is any, where they are to be among others."""
+        pools = [among or self.ids] * 7 + [self.ids]
+        picked = [pools[n % 8][n // 8 % len(pools[n % 8])] for n in numbers] if self.ids else []
+        return list(dict.fromkeys(picked))
 
     async def succeed(self, numbers: list[int]) -> None:
-        await self.both(lambda store: store.succeed(self._pick(numbers), self.now))
+        await self.both(lambda store: store.succeed(self._pick(numbers, self.flying), self.now))
 
     async def fail(self, number: int, kill: bool) -> None:
-        job_id = next(iter(self._pick([number])), "none")
+        job_id = next(iter(self._pick([number], self.flying)), "none")
         await self.both(lambda store: store.fail(job_id, Failure(message="m", kill=kill), self.now))
 
     def _select(self, conditions: dict[str, Any]) -> Selection:
@@ -169,19 +241,20 @@ class History:
                 pass
 
     async def reopen(self) -> None:
-        await self.store.close()
+        await self.close()
         self.store = self._make()
-        await self.store.open(Silence())
+        await self.open()
         for owner in (1, 2, 3):
             await self.oracle.release(owner)
 
     async def compare(self) -> None:
-        """All that a reader can see is the same, but for `dequeued_at`, which a crash may forget."""
+        """All that a reader can see is the same, but for `dequeued_at`, which a crash may forget; the file is whole."""
+        assert examine(self._file, self.now).violations == []
+        await self._compare_duties()
         await self.both(lambda store: store.queues(self.now))
         await self.both(lambda store: store.budgets())
         await self.both(self.waiting)
         await self.both(lambda store: store.due_crons(self.now, 100))
-        await self.both(lambda store: store.next_cron())
         for group in GROUPS:
             await self.both(lambda store, name=group: store.cron(name))
         for conditions in (
@@ -199,6 +272,18 @@ class History:
                 hidden = {"payload": None, "dequeued_at": None}
                 assert mine.with_(**hidden) == theirs.with_(**hidden)
 
+    async def _compare_duties(self) -> None:
+        """What is to be done next, and what is in flight, is the same."""
+        await self.both(lambda store: store.next_overdue())
+        await self.both(lambda store: store.next_cron())
+        flying = selecting(statuses=("in_flight",))
+        await self.both(lambda store: self.page(store, flying, "asc"))
+        self.flying = [job.id for job in (await self.oracle.page(flying, None, "asc", 2000, self.now)).jobs]
+        # When budgets can pay, one store only knows of those that were asked.
+        promote, fire = await self.oracle.next_due(), await self.oracle.next_cron()
+        duties = {"promote": promote, "fire": fire, "fail": await self.oracle.next_overdue()}
+        self.next = {duty: at for duty, at in duties.items() if at is not None}
+
     async def _changed(self, store: Store, selection: Selection, change: Change) -> tuple[int, JobRecord | None]:
         jobs, job = await store.change(selection, change, self.now)
         return jobs, job and job.with_(dequeued_at=None)
@@ -209,39 +294,49 @@ class History:
 
     # ── crons ──
 
-    async def save_cron(self, group: str, entries: Collection[CronEntry], paused: bool) -> None:
-        """Put a group in the place of the one that is there; of no entries, delete it."""
-        after = CronGroup(name=group, paused=paused, entries=tuple(entries)) if entries else None
+    async def change_cron(self, group: str, rule: GroupRule | None) -> None:
+        """Let a rule make a group of the one that is there; None deletes it."""
 
         async def save(store: Store) -> bool:
-            return await store.save_cron(group, await store.cron(group), after, self.now)
+            before = await store.cron(group)
+            return await store.save_cron(group, before, rule and rule(before, self.now), self.now)
 
         await self.both(save)
 
-    async def fire(self, delay: int) -> None:
+    async def fire(self, fold: bool) -> None:
         """Fire what is due, as the ticker does."""
         made: dict[tuple[str, str], JobRecord] = {}
 
-        async def fire(store: Store) -> list[list[str]]:
-            fired = []
-            for due in await store.due_crons(self.now, 5):
-                name = (due.group.name, due.entry.name)
-                job = made.setdefault(name, rules.job_of(due.entry.job, self._next_id(), self.now))
-                after = due.entry.with_(next_enqueue_at=self.now + delay, last_enqueue_at=self.now)
-                jobs = [] if rules.is_paused(*due) else [job]
-                fired.append([one.id for one in await store.fire(due, after, jobs, self.now)])
-            return fired
+        async def fire_one(store: Store, due: Due) -> Any:
+            name = (due.group.name, due.entry.name)
+            job = made.setdefault(name, rules.job_of(due.entry.job, self._next_id(), self.now))
+            after = rules.fire(*due, self.now, zone)
+            if rules.is_paused(*due):
+                return [one.id for one in await store.fire(due, after, [], self.now)]
+            if job.batch is not None:
+                jobs, folds, pending = await self._folded(store, job, fold)
+                return [one.id for one in await store.fire(due, after, jobs, self.now, folds, pending)]
+            return [one.id for one in await store.fire(due, after, [job], self.now)]
+
+        async def fire(store: Store) -> list[Any]:
+            due = sorted(await store.due_crons(self.now, 100), key=lambda one: (one.group.name, one.entry.name))
+            return [await _outcome(partial(fire_one, due=one), store) for one in due]
 
         await self.both(fire)
         self.ids += [job.id for job in made.values()]
 
-    async def save_budget(self, key: str, allocation: int) -> None:
-        """Widen or narrow a budget, or try to delete it with an allocation of 0."""
+    async def save_budget(self, key: str, allocation: int, strategy: Strategy | None = None) -> None:
+        """Change a budget; one of no strategy is as in `BUDGETS`, and an allocation of 0 deletes it."""
 
         async def save(store: Store) -> bool:
             before = next((budget for budget in await store.budgets() if budget.key == key), None)
-            strategy = {budget.key: budget.strategy for budget in BUDGETS}[key]
-            after = Budget(key, allocation, strategy, NOW, self.now) if allocation else None
+            meant = strategy or {budget.key: budget.strategy for budget in BUDGETS}[key]
+            after = Budget(key, allocation, meant, NOW, self.now) if allocation else None
             return await store.save_budget(key, before, after, self.now)
 
         await self.both(save)
+
+
+def template(queue: str, **bound: Any) -> CronJob:
+    """What an entry enqueues."""
+    return CronJob(type="t", queue=queue, payload=PAYLOAD, priority=1, **bound)

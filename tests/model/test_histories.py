@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine
+import os
+from collections.abc import Callable, Coroutine
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from msgspec import UNSET
 
-from model.history import BOUND, BUDGETS, GROUPS, NOW, PAYLOAD, QUEUES, TYPES, History
-from zizq.budget import Draw
-from zizq.cron import CronEntry, CronJob
+from model.history import BOUND, BUDGETS, GROUPS, NOW, QUEUES, TYPES, History, batch_of, template, zone
+from zizq.budget import Draw, Strategy
+from zizq.cron import CronGroup
 from zizq.engine.changes import Change, Delete, Patch, Rebind, RetentionPatch, Retry
+from zizq.engine.cron import rules
+from zizq.engine.cron.rules import GroupPatch, NewEntry, NewGroup
+from zizq.engine.purse import Purse
 from zizq.engine.selection import Range
 from zizq.job import Status
 from zizq.policy import Backoff
-from zizq.store.base import Silence
 from zizq.store.sqlite import changes as sqlite_changes
+from zizq.store.sqlite import rows
+from zizq.store.sqlite.budget_statements import BudgetStatements
+from zizq.store.sqlite.key_statements import KeyStatements
 
+STRATEGIES = tuple({budget.strategy for budget in BUDGETS})
 CHUNK = 7
 """Jobs that are changed in one commit: so few that most changes take several."""
 
@@ -70,21 +86,58 @@ new_jobs = st.tuples(
 )
 cron_jobs = st.sampled_from(
     [
-        CronJob(type="t", queue=queue, payload=PAYLOAD, priority=1, **bound)
+        template(queue, **bound)
         for queue in QUEUES
-        for bound in ({}, {"unique_key": "k", "unique_while": "queued"}, {"budgets": (Draw("x", 1),)})
+        for bound in (
+            {},
+            {"unique_key": "k", "unique_while": "queued"},
+            {"budgets": (Draw("x", 1),)},
+            {"batch": batch_of("m")},
+        )
     ]
 )
+# Every second, every other, every minute; and in a year that has passed.
+EXPRESSIONS = ("* * * * * *", "*/2 * * * * *", "* * * * *", "0 0 1 1 * * 2020")
 entries = st.builds(
-    CronEntry,
+    NewEntry,
     name=st.sampled_from("ef"),
-    expression=st.just("* * * * *"),
-    paused=st.booleans(),
+    expression=st.sampled_from(EXPRESSIONS),
+    paused=st.sampled_from((None, None, False, True)),
     job=cron_jobs,
-    next_enqueue_at=maybe(st.integers(NOW, NOW + 5000)),
 )
 some_entries = st.lists(entries, max_size=2, unique_by=attrgetter("name"))
+groups = st.builds(NewGroup, entries=some_entries.map(tuple), paused=st.sampled_from((None, None, False, True)))
+CronRule = Callable[[str, CronGroup | None, int], CronGroup]
+
+
+def put(new: NewGroup) -> CronRule:
+    return lambda name, before, now: rules.replace(before, name, new, now, zone)
+
+
+def pause(entry: str | None, paused: bool) -> CronRule:
+    if entry is None:
+        return lambda name, before, now: rules.patch(before, name, GroupPatch(paused=paused), now, zone)
+    return lambda name, before, now: rules.pause_entry(before, name, entry, paused, now, zone)
+
+
+def leave_out(entry: str) -> CronRule:
+    return lambda name, before, now: rules.without_entry(before, name, entry)
+
+
+cron_rules = st.one_of(
+    groups.map(put),
+    groups.map(put),
+    st.builds(pause, maybe(st.sampled_from("ef")), st.booleans()),
+    st.sampled_from("ef").map(leave_out),
+    st.none(),
+)
 owners = st.integers(1, 3)
+some_numbers = st.lists(st.integers(0, 800), min_size=1, max_size=12)
+
+
+def seldom(steps: int) -> Callable[[Any], Any]:
+    """A step that is taken once in so many steps: those that change little would else take all the room."""
+    return precondition(lambda self: self.steps % steps == 0)
 
 
 class Histories(RuleBasedStateMachine):
@@ -93,6 +146,7 @@ class Histories(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._chunk, sqlite_changes.FEW = sqlite_changes.FEW, CHUNK
+        self.steps = 0
         self._folder = TemporaryDirectory()
         self._runner = asyncio.Runner()
         self._history = History(Path(self._folder.name))
@@ -100,34 +154,52 @@ class Histories(RuleBasedStateMachine):
     def _run(self, step: Coroutine[Any, Any, None]) -> None:
         self._runner.run(step)
 
-    @initialize()
-    def begin(self) -> None:
-        self._run(self._history.store.open(Silence()))
+    @initialize(jobs=st.lists(new_jobs, min_size=5, max_size=30), new=groups)
+    def begin(self, jobs: list[tuple[str, int, int, dict[str, Any]]], new: NewGroup) -> None:
+        self._run(self._history.open())
         for budget in BUDGETS:
             self._run(self._history.save_budget(budget.key, budget.allocation))
+        self.enqueue(jobs)
+        self._run(self._history.change_cron("g", partial(put(new), "g")))
 
     @rule(jobs=st.lists(new_jobs, min_size=1, max_size=30))
     def enqueue(self, jobs: list[tuple[str, int, int, dict[str, Any]]]) -> None:
         self._run(self._history.enqueue(jobs))
 
-    @rule(key=st.sampled_from("mn"), value=st.integers(0, 9), fold=st.booleans())
-    def batch(self, key: str, value: int, fold: bool) -> None:
-        self._run(self._history.batch(key, value, fold))
+    @rule(key=st.sampled_from("mn"), value=st.integers(0, 9), fold=st.booleans(), delay=st.sampled_from((0, 0, 0, 700)))
+    def batch(self, key: str, value: int, fold: bool, delay: int) -> None:
+        self._run(self._history.batch(key, value, fold, delay))
 
-    @rule(owner=owners, queues=st.sets(st.sampled_from(QUEUES), max_size=2), limit=st.integers(1, 25))
-    def take(self, owner: int, queues: set[str], limit: int) -> None:
-        self._run(self._history.take(owner, queues, limit))
+    @rule(
+        owner=owners,
+        queues=st.sets(st.sampled_from(QUEUES), max_size=2),
+        limit=st.integers(1, 25),
+        timeout_ms=st.sampled_from((None, None, 600)),
+    )
+    def take(self, owner: int, queues: set[str], limit: int, timeout_ms: int | None) -> None:
+        self._run(self._history.take(owner, queues, limit, timeout_ms))
 
-    @rule(owner=owners)
-    def release(self, owner: int) -> None:
-        self._run(self._history.release(owner))
+    @precondition(lambda self: self._history.flying)
+    @rule(owner=owners, died=st.booleans(), running=st.sampled_from((None, 2)))
+    def release(self, owner: int, died: bool, running: int | None) -> None:
+        self._run(self._history.release(owner, died, running))
 
-    @precondition(lambda self: self._history.ids)
-    @rule(numbers=st.lists(st.integers(0, 400), min_size=1, max_size=12))
+    @precondition(lambda self: self._history.flying)
+    @rule(numbers=some_numbers, owners=maybe(st.sets(owners, max_size=2)))
+    def release_jobs(self, numbers: list[int], owners: set[int] | None) -> None:
+        self._run(self._history.release_jobs(numbers, owners))
+
+    @precondition(lambda self: self._history.is_due("fail"))
+    @rule()
+    def fail_overdue(self) -> None:
+        self._run(self._history.fail_overdue())
+
+    @precondition(lambda self: self._history.flying)
+    @rule(numbers=some_numbers)
     def succeed(self, numbers: list[int]) -> None:
         self._run(self._history.succeed(numbers))
 
-    @precondition(lambda self: self._history.ids)
+    @precondition(lambda self: self._history.flying)
     @rule(number=st.integers(0, 400), kill=st.booleans())
     def fail(self, number: int, kill: bool) -> None:
         self._run(self._history.fail(number, kill))
@@ -136,40 +208,53 @@ class Histories(RuleBasedStateMachine):
     def change(self, conditions: dict[str, Any], change: Change, reopen: bool) -> None:
         self._run(self._history.change(conditions, change, reopen))
 
-    @rule(
-        group=st.sampled_from(GROUPS),
-        entries=st.lists(entries, max_size=2, unique_by=attrgetter("name")),
-        paused=st.booleans(),
-    )
-    def save_cron(self, group: str, entries: Collection[CronEntry], paused: bool) -> None:
-        self._run(self._history.save_cron(group, entries, paused))
+    @seldom(3)
+    @rule(group=st.sampled_from(GROUPS), rule=cron_rules)
+    def change_cron(self, group: str, rule: CronRule | None) -> None:
+        self._run(self._history.change_cron(group, rule and partial(rule, group)))
 
-    @rule(delay=st.sampled_from((1, 700, 3000)))
-    def fire(self, delay: int) -> None:
-        self._run(self._history.fire(delay))
+    @precondition(lambda self: self._history.is_due("fire"))
+    @rule(fold=st.booleans())
+    def fire(self, fold: bool) -> None:
+        self._run(self._history.fire(fold))
 
-    @rule(key=st.sampled_from("xyz"), allocation=st.integers(0, 5))
-    def save_budget(self, key: str, allocation: int) -> None:
-        self._run(self._history.save_budget(key, allocation))
+    @seldom(4)
+    @rule(key=st.sampled_from("xyz"), allocation=st.integers(0, 5), strategy=maybe(st.sampled_from(STRATEGIES)))
+    def save_budget(self, key: str, allocation: int, strategy: Strategy | None) -> None:
+        self._run(self._history.save_budget(key, allocation, strategy))
 
-    @rule(ms=st.integers(1, 3000))
+    @rule(fold=st.booleans())
+    def tick(self, fold: bool) -> None:
+        """The next thing is due, and is done."""
+        self._history.pass_time(0)
+        for duty, carry_out in (
+            ("promote", partial(self.promote, 100)), ("fire", partial(self.fire, fold)), ("fail", self.fail_overdue)
+        ):  # fmt: skip
+            if self._history.is_due(duty):
+                carry_out()
+
+    @rule(ms=st.just(0) | st.integers(1, 3000))
     def pass_time(self, ms: int) -> None:
-        self._history.now += ms
+        self._history.pass_time(ms)
 
+    @precondition(lambda self: self._history.is_due("promote"))
     @rule(limit=st.integers(1, 10))
     def promote(self, limit: int) -> None:
         self._run(self._history.promote(limit))
 
+    @seldom(5)
     @rule(limit=st.integers(1, 10))
     def reap(self, limit: int) -> None:
         self._run(self._history.reap(limit))
 
+    @seldom(7)
     @rule()
     def reopen(self) -> None:
         self._run(self._history.reopen())
 
     @invariant()
     def agree(self) -> None:
+        self.steps += 1
         self._run(self._history.compare())
 
     def teardown(self) -> None:
@@ -183,13 +268,41 @@ class Histories(RuleBasedStateMachine):
             await self._history.compare()
             await self._history.take(1, set(), 1000)
         finally:
-            await self._history.store.close()
+            await self._history.close()
 
 
-TestHistories = Histories.TestCase
-TestHistories.settings = settings(
-    max_examples=80,
-    stateful_step_count=40,
+HISTORIES = int(os.environ.get("HISTORIES", "0"))
+"""So many histories, other ones in each run, in place of the few that are always the same."""
+
+FEW = settings(
+    max_examples=HISTORIES or 30,
+    stateful_step_count=50,
+    derandomize=not HISTORIES,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+TestHistories = Histories.TestCase
+TestHistories.settings = FEW
+
+
+def _keep_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Purse, "give_back", lambda *_: None)
+
+
+def _fold_into_what_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KeyStatements, "seal", lambda self, calls: [None] * len(calls))
+
+
+def _overlook_a_unique_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "unique_names", lambda key: [])
+
+
+def _note_no_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BudgetStatements, "bind", lambda *_: None)
+
+
+@pytest.mark.parametrize("defect", [_keep_tokens, _fold_into_what_was_taken, _overlook_a_unique_key, _note_no_draws])
+def test_a_defect_is_found(defect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    defect(monkeypatch)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Histories, settings=settings(FEW, phases=[Phase.generate]))

@@ -81,11 +81,22 @@ def check(root: Path, now: int, progress: Callable[[str], None]) -> Checked:
     try:
         db = open_for_reading(path, _CACHE_BYTES)
         try:
-            return _Check(db, now, progress).run(_size(path))
+            return examine(db, now, progress)._replace(size=_size(path))
         finally:
             db.close()
     finally:
         lock.release()
+
+
+def examine(db: apsw.Connection, now: int, progress: Callable[[str], None] = lambda told: None) -> Checked:
+    """Read a store, which must not change meanwhile; its size is left at 0.
+
+    Args:
+        db: A connection to it.
+        now: The wall clock, in Unix milliseconds.
+        progress: Hears what is being done.
+    """
+    return _Check(db, now, progress).run()
 
 
 def _size(path: Path) -> int:
@@ -130,7 +141,7 @@ class _Check:
         self._present = ""
         """A condition on jobs: that they are not deleted by a change that has still to reach them."""
 
-    def run(self, size: int) -> Checked:
+    def run(self) -> Checked:
         """Look at everything."""
         steps = {
             "the file": self._check_file,
@@ -151,7 +162,7 @@ class _Check:
                 self._progress(f"checking {name}")
                 self._attempt(name, step)
         jobs = {str(status): self._jobs[status] for status in rows.NAMED}
-        return Checked(jobs, self._unfinished, size, list(self._findings.lines()), self._findings.total())
+        return Checked(jobs, self._unfinished, 0, list(self._findings.lines()), self._findings.total())
 
     def _attempt(self, name: str, step: Callable[[], None]) -> None:
         try:
