@@ -275,7 +275,7 @@ HISTORIES = int(os.environ.get("HISTORIES", "0"))
 """So many histories, other ones in each run, in place of the few that are always the same."""
 
 FEW = settings(
-    max_examples=HISTORIES or 30,
+    max_examples=HISTORIES or 25,
     stateful_step_count=50,
     derandomize=not HISTORIES,
     deadline=None,

@@ -267,6 +267,7 @@ async def test_a_result_may_be_nested_as_deeply_as_any_payload() -> None:
     assert (count, error) == (127, "its result is nested too deeply: make it flatter")
     wide = [{"n": n} for n in range(200)]
     assert await folded("true", "$existing + $new", wide, wide) == (wide + wide, 1, None)
+    assert await folded("true", "$existing + $new", "[" * 200, "{") == ("[" * 200 + "{", 1, None)
 
 
 async def test_a_result_may_not_be_larger_than_a_request() -> None:
