@@ -179,10 +179,16 @@ class Histories(RuleBasedStateMachine):
     def take(self, owner: int, queues: set[str], limit: int, timeout_ms: int | None) -> None:
         self._run(self._history.take(owner, queues, limit, timeout_ms))
 
+    @rule(owner=owners, limit=st.integers(1, 5), running=st.sampled_from((None, 2)))
+    def crash(self, owner: int, limit: int, running: int | None) -> None:
+        """A worker dies of what it has just taken."""
+        self._run(self._history.take(owner, set(), limit))
+        self._run(self._history.release(owner, True, running))
+
     @precondition(lambda self: self._history.flying)
-    @rule(owner=owners, died=st.booleans(), running=st.sampled_from((None, 2)))
-    def release(self, owner: int, died: bool, running: int | None) -> None:
-        self._run(self._history.release(owner, died, running))
+    @rule(owner=owners, died=st.booleans())
+    def release(self, owner: int, died: bool) -> None:
+        self._run(self._history.release(owner, died, None))
 
     @precondition(lambda self: self._history.flying)
     @rule(numbers=some_numbers, owners=maybe(st.sets(owners, max_size=2)))
@@ -275,13 +281,13 @@ HISTORIES = int(os.environ.get("HISTORIES", "0"))
 """So many histories, other ones in each run, in place of the few that are always the same."""
 
 FEW = settings(
-    max_examples=HISTORIES or 25,
+    max_examples=HISTORIES or 20,
     stateful_step_count=50,
     derandomize=not HISTORIES,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-TestHistories = Histories.TestCase
+TestHistories = pytest.mark.timeout(600 + 10 * HISTORIES)(Histories.TestCase)
 TestHistories.settings = FEW
 
 
