@@ -31,6 +31,8 @@ BULK = 1000
 PAUSE_S = 0.005
 """Between two questions of each of those that measure."""
 QUIET_S = 10.0
+PATIENCE_S = 600.0
+"""How long a deletion of most of the jobs may take, on a machine with much else to do."""
 STALL_MS = 50.0
 """How much longer than in a quiet spell anybody may wait."""
 
@@ -182,7 +184,7 @@ async def trial(folder: Path, *, jobs: int, quiet_s: float, stall_ms: float) -> 
     """
     archive = folder / "backup.tar.gz"
     with serving(folder / "root") as (url, admin):
-        async with Client(url) as client:
+        async with Client(url, read_timeout=PATIENCE_S) as client:
             await fill(client, jobs)
             quiet = await spell(client, lambda: asyncio.sleep(quiet_s))
             yield quiet.line("quiet")
