@@ -11,9 +11,10 @@ from zizq.engine.cron import grammar, rules, schedule
 from zizq.server import endpoint, payload_process, payloads
 from zizq.server.descriptors import ADMIN
 from zizq.server.http import exchange, load, take
+from zizq.server.http.admin import events as admin_events
 from zizq.server.settings import flag_of, options
 from zizq.store.base import PAGE_BYTES
-from zizq.wire import codec, framing
+from zizq.wire import codec, events, framing
 from zizq.wire.operations import MAX_LIMIT
 from zizq.words import size
 
@@ -42,6 +43,8 @@ def test_every_option_that_bounds_is_there_with_its_default(name: str, default: 
         ("Time for a body", f"and then {load.PACE >> 10} KiB a second"),
         ("Bytes that an HTTP/2 client", f"{endpoint.WINDOW >> 20} MiB"),
         ("Connections to the admin API", str(ADMIN)),
+        ("Clients of its events", f"{admin_events.MOST}, with {events.MAX_LIMIT} jobs"),
+        ("Messages of such a client", f"{events.MAX_TEXT >> 10} KiB"),
         ("What waits in memory", f"{32 * exchange.PIECE >> 20} MiB"),
         ("Jobs of one take", f"{take.MOST}, and {take.TAKE_BYTES >> 20} MiB"),
         ("Jobs of one take", f"the first has {take.FIRST}"),

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from wire.grants import Grants, bearer
 from wire.talk import Http1
@@ -210,3 +211,88 @@ async def test_whoever_may_read_may_look_and_do_no_more(tmp_path):
         ):  # fmt: skip
             assert (await server.admin.ask(method, target, authorization=bearer(token))).status == 403
         assert (await server.admin.ask("GET", "/insight/overview")).status == 401
+
+
+# ── metrics ──
+
+
+async def metrics_of(server):
+    """The samples that Prometheus sees."""
+    await server.app.insights.sample()
+    reply = await server.admin.ask("GET", "/metrics")
+    assert reply.status == 200
+    assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(reply.body.decode())
+        for sample in family.samples
+    }
+
+
+async def test_metrics_tell_of_jobs(where):
+    async with seen(**where) as server:
+        ids = [await server.enqueue("a", retry_limit=limit) for limit in (0, 1, 1, 0)]
+        server.clock.advance(3000)
+        await server.app.broker.take(server.app.broker.open_stream(["a"], 3), 3)
+        server.clock.advance(100)
+        await server.post(f"/jobs/{ids[0]}/failure", {"message": "m"})
+        await server.post(f"/jobs/{ids[1]}/failure", {"message": "m"})
+        await server.post(f"/jobs/{ids[2]}/success", {})
+        found = await metrics_of(server)
+        queue = ("queue", "a")
+        assert found["zizq_jobs_enqueued_total", queue] == 4
+        for outcome in ("completed", "retried", "dead"):
+            assert found["zizq_jobs_finished_total", ("outcome", outcome), queue] == 1
+        for status, count in (("ready", 1), ("scheduled", 1), ("dead", 1), ("in_flight", 0), ("completed", 0)):
+            assert found["zizq_jobs", queue, ("status", status)] == count
+        assert found["zizq_oldest_ready_age_seconds", queue] == 3.1
+        assert found["zizq_job_wait_seconds_bucket", ("le", "2.048"), queue] == 0
+        assert found["zizq_job_wait_seconds_bucket", ("le", "4.096"), queue] == 3
+        assert found["zizq_job_wait_seconds_bucket", ("le", "+Inf"), queue] == 3
+        assert (found["zizq_job_wait_seconds_count", queue], found["zizq_job_wait_seconds_sum", queue]) == (3, 9)
+        assert found["zizq_job_run_seconds_count", queue] == 3
+        assert found["zizq_job_run_seconds_sum", queue] == pytest.approx(0.3)
+        assert found["zizq_take_streams",] == 1
+
+
+async def test_metrics_tell_of_the_server_and_its_store(tmp_path):
+    async with seen(root_dir=tmp_path) as server:
+        await server.enqueue()
+        await server.api.ask("GET", "/nothing")
+        await server.api.ask("BREW", "/jobs")
+        server.clock.advance(1500)
+        found = await metrics_of(server)
+        assert found["zizq_commits_total",] >= 1
+        assert found["zizq_commit_calls_total",] >= 1
+        assert found["zizq_commit_seconds_count",] == found["zizq_commits_total",]
+        assert found["zizq_commit_seconds_bucket", ("le", "+Inf")] == found["zizq_commits_total",]
+        assert found["zizq_fsync_seconds_count",] >= 1
+        assert found["zizq_store_bytes", ("file", "database")] > 0
+        assert found["zizq_store_bytes", ("file", "log")] > 0
+        assert found["zizq_store_bytes", ("file", "free")] >= 0
+        assert found["zizq_writes_refused",] == 0
+        assert found["zizq_uptime_seconds",] == 1.5
+        assert found["zizq_build_info", ("version", server.app.insights.version)] == 1
+        assert found["zizq_requests_total", ("method", "POST"), ("status", "2xx")] == 1
+        assert found["zizq_requests_total", ("method", "GET"), ("status", "4xx")] == 1
+        assert found["zizq_requests_total", ("method", "OTHER"), ("status", "4xx")] == 1
+        assert found["process_resident_memory_bytes",] > 0
+
+
+async def test_metrics_count_who_was_refused(tmp_path):
+    grants = Grants(tmp_path)
+    reader = grants.token(Scope.READ)
+    async with seen(root_dir=tmp_path / "root", auth="tokens", token_file=grants.path) as server:
+        assert (await server.admin.ask("GET", "/metrics")).status == 401
+        reply = await server.admin.ask("GET", "/metrics", authorization=bearer(reader))
+        assert b'zizq_refused_total{reason="missing"} 1.0' in reply.body
+
+
+async def test_metrics_have_so_many_queues_and_no_more():
+    async with seen() as server:
+        for number in range(205):
+            await server.enqueue(f"q{number}")
+        found = await metrics_of(server)
+        assert len([name for name, *_ in found if name == "zizq_jobs_enqueued_total"]) == 201
+        assert found["zizq_jobs_enqueued_total", ("queue", "(other)")] == 5
+        assert found["zizq_jobs", ("queue", "(other)"), ("status", "ready")] == 5

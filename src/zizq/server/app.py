@@ -15,6 +15,7 @@ from zizq.server.crontab import Crontab
 from zizq.server.duties import Promoter, Reaper, Ticker, Timekeeper
 from zizq.server.http.admin.api import AdminApi
 from zizq.server.http.admin.events import EventHandler
+from zizq.server.http.admin.metrics import MetricsHandler
 from zizq.server.http.api import Api
 from zizq.server.http.departures import Departures
 from zizq.server.http.load import Load
@@ -84,13 +85,17 @@ class App:
         )
         self.upkeep = Upkeep(store, clock)
         self.insights = Insights(self.broker, store, self.crontab, clock, version("zizq"), Keeping(history))
-        events = EventHandler(lambda tell: Feed(self.insights, store, clock, tell), self.catalog, clock, self.auth)
-        self.admin = AdminApi(self.upkeep, self.insights, events, clock, self._departures, self.auth)
+        self.admin = self._make_admin(store, clock)
         self._promoter = Promoter(self.broker, clock, settings.scheduler_batch_size)
         self._ticker = Ticker(self.crontab, clock, settings.scheduler_batch_size)
         self._timekeeper = Timekeeper(self.broker, clock)
         self._reaper = Reaper(self.broker, settings.reaper_check_interval)
         self._duties: list[asyncio.Task[None]] = []
+
+    def _make_admin(self, store: Store, clock: Clock) -> AdminApi:
+        events = EventHandler(lambda tell: Feed(self.insights, store, clock, tell), self.catalog, clock, self.auth)
+        metrics = MetricsHandler(self.insights, self.asgi.requests, self.auth.refused)
+        return AdminApi(self.upkeep, self.insights, metrics, events, clock, self._departures, self.auth)
 
     async def start(self) -> None:
         """Open the store, then begin the duties; requests may be served after that.

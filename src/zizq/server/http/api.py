@@ -6,6 +6,7 @@ The checks run in the order of protocol.md#1.1: Accept, path and query, content 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
 
@@ -50,6 +51,9 @@ Handler = Callable[..., Awaitable[Response]]
 Target = tuple[op.Operation, Handler]
 
 
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+
+
 class Api:
     """The primary API.
 
@@ -88,6 +92,8 @@ class Api:
         payloads: Payloads,
         may_reset: bool = True,
     ) -> None:
+        self.requests: Counter[tuple[str, int]] = Counter()
+        """How many requests were answered, by method and class of status."""
         self._broker = broker
         self._clock = clock
         self._version = version
@@ -157,8 +163,10 @@ class Api:
             return
         finally:
             request.leave()
+        status = 200 if response is None else response.status
+        self.requests[method if method in METHODS else "OTHER", status // 100] += 1
         if began is not None:
-            _log_request(scope, 200 if response is None else response.status, self._clock.mono_s() - began)
+            _log_request(scope, status, self._clock.mono_s() - began)
 
     async def _stream(self, request: Request, send: Send) -> Response | None:
         """Serve a take stream; a response means that it was refused."""

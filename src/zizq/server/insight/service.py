@@ -271,12 +271,8 @@ class Insights:
         return self._failures.groups()
 
     async def storage(self) -> StorageInsight:
-        """The store and its disk.
-
-        Raises:
-            Unavailable: When it cannot be read.
-        """
-        facts = await self._store.storage()
+        """The store and its disk."""
+        facts = await self.facts()
         return StorageInsight(
             size=facts.size,
             log_size=facts.log_size,
@@ -324,6 +320,13 @@ class Insights:
         return self._history.seconds() if step == "second" else self._history.minutes()
 
     # ── for metrics and events ──
+
+    async def facts(self) -> StorageFacts:
+        """What the store knows of its files and commits; as they were at the last look where it cannot be read."""
+        try:
+            return await self._store.storage()
+        except Unavailable:
+            return self._look.facts
 
     def uptime_ms(self) -> int:
         """Since the server was started."""

@@ -12,6 +12,7 @@ from zizq.server.auth import Auth
 from zizq.server.http.admin.answers import Handler
 from zizq.server.http.admin.events import PATH, EventHandler
 from zizq.server.http.admin.insight import InsightHandlers
+from zizq.server.http.admin.metrics import MetricsHandler
 from zizq.server.http.admin.upkeep import UpkeepHandlers
 from zizq.server.http.departures import Departures
 from zizq.server.http.exchange import Message, Receive, Response, Scope, Send, respond, target
@@ -35,6 +36,7 @@ class AdminApi:
     Args:
         upkeep: What handlers call to back up and compact the store.
         insights: What handlers ask about the server.
+        metrics: What serves `GET /metrics`.
         events: What serves `GET /events`.
         clock: Measures latency.
         departures: Says when the client of a request that takes long has gone.
@@ -46,6 +48,7 @@ class AdminApi:
         self,
         upkeep: Upkeep,
         insights: Insights,
+        metrics: MetricsHandler,
         events: EventHandler,
         clock: Clock,
         departures: Departures,
@@ -57,7 +60,7 @@ class AdminApi:
         self._clock = clock
         self._departures = departures
         self._fallback = fallback
-        self._routes = UpkeepHandlers(upkeep).routes | InsightHandlers(insights).routes
+        self._routes = UpkeepHandlers(upkeep).routes | InsightHandlers(insights).routes | metrics.routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""

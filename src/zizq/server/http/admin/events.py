@@ -27,8 +27,8 @@ from zizq.wire.faults import STATUS
 log = logging.getLogger("zizq.api.admin")
 
 PATH = "/events"
-MOST = 64
-"""Clients at a time: each has up to three windows of 2,000 jobs."""
+MOST = 16
+"""Clients at a time: each has up to four windows of 2,000 jobs, and others need the connections that are left."""
 LOOK_S = 5.0
 """How often it is asked whether a client may still be there."""
 CLOSE_S = 1.0
