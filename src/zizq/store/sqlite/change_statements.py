@@ -261,12 +261,14 @@ class ChangeStatements:
 
 def ready_lanes(db: apsw.Connection) -> list[tuple[str, str]]:
     """The queues and budgets of the lanes that hold ready jobs; a step in the index each, however many jobs it has."""
-    step = """SELECT queue, budgets FROM jobs INDEXED BY ready WHERE status = 1 AND (queue, budgets) > (?, ?)
-              ORDER BY queue, budgets LIMIT 1"""
+    # Not as one comparison of both columns, for which SQLite looks at all rows of the queue.
+    text = "SELECT queue, budgets FROM jobs INDEXED BY ready WHERE status = 1 AND {} ORDER BY queue, budgets LIMIT 1"
+    in_queue, beyond = text.format("queue = ? AND budgets > ?"), text.format("queue > ?")
     lanes: list[tuple[str, str]] = []
-    found: Any = ("", "")
-    while (found := db.execute(step, found).fetchone()) is not None:
+    found: Any = db.execute(beyond, ("",)).fetchone()
+    while found is not None:
         lanes.append(found)
+        found = db.execute(in_queue, found).fetchone() or db.execute(beyond, found[:1]).fetchone()
     return lanes
 
 

@@ -155,7 +155,9 @@ class Listed:
             values += [*part.values, *(() if start is None else _values(part, start))]
         if not terms:
             return iter(())
-        text = f"{' UNION ALL '.join(terms)} ORDER BY k {way}, id {way} LIMIT ? OFFSET ?"
+        # The dead have no number in their keys; a constant in the order would have SQLite sort them.
+        order = f"id {way}" if self._of is JobList.DEAD else f"k {way}, id {way}"
+        text = f"{' UNION ALL '.join(terms)} ORDER BY {order} LIMIT ? OFFSET ?"
         found: Any = self._at.db.execute(text, (*values, limit, skipped))
         return iter(found)
 
@@ -172,6 +174,8 @@ class Listed:
 def _parts(at: Instant, of: JobList, query: ListQuery | None) -> Iterator[Part]:
     """The ranges that make up a list."""
     condition, values = _conditions(at, of, query)
+    if query is not None and not _kinds(at, of, query):
+        return
     if of is JobList.SCHEDULED:
         text = "SELECT ready_at AS k, id FROM jobs INDEXED BY due WHERE status = 0"
         yield Part(text + condition, values, "(ready_at, id)")
@@ -201,11 +205,17 @@ def _conditions(at: Instant, of: JobList, query: ListQuery | None) -> tuple[str,
         text += " AND (purge_at IS NULL OR purge_at > ?)"
         values.append(at.now)
     if query is not None and query != ListQuery():
-        kinds: list[Any] = at.db.execute("SELECT queue, type FROM tally").fetchall()
+        kinds = _kinds(at, of, query)
         text += " AND queue IN (SELECT value FROM json_each(?)) AND type IN (SELECT value FROM json_each(?))"
-        values.append(_named(queue for queue, _ in kinds if query.wants_queue(queue)))
-        values.append(_named(kind for _, kind in kinds if query.wants_type(kind)))
+        values += [_named(queue for queue, _ in kinds), _named(kind for _, kind in kinds)]
     return text, tuple(values)
+
+
+def _kinds(at: Instant, of: JobList, query: ListQuery) -> list[tuple[str, str]]:
+    """The queues and types of the jobs that are looked for, of those that there are."""
+    text = "SELECT queue, type FROM tally WHERE status = ? AND jobs > 0"
+    kinds: list[Any] = at.db.execute(text, (rows.STATUS[of.status],)).fetchall()
+    return [kind for kind in kinds if query.lets_in(*kind)]
 
 
 def _named(names: Iterable[str]) -> str:
