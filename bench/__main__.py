@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import budgets, changes, folds, latency, peers, report, scale, throughput, traces
+from bench import budgets, changes, folds, latency, peers, report, scale, throughput, traces, watching
 from bench.programs import MODES
 
 PROGRAMS = {
@@ -18,6 +18,7 @@ PROGRAMS = {
     "changes": changes.run,
     "budgets": budgets.run,
     "folds": folds.run,
+    "watching": watching.run,
     "traces": traces.run,
     "peers": peers.run,
 }

@@ -45,6 +45,9 @@ MOST_TOLD = 200
 """Events of a tick: if there are more, the windows are told instead."""
 REST_S = 0.5
 """The least time between two looks at all windows that nobody asked for."""
+MOST_REST_S = 2.0
+REST = 20
+"""How many times as long as such a look took it is put off, within these bounds: a busy machine has better to do."""
 WORN_S = 5.0
 """After so long a window that has lost some jobs is read anew, however few they are."""
 MOST_FINDS = 16
@@ -99,6 +102,7 @@ class Feed:
         self._whole_since_s = self._told_at_s = -WORN_S
         # How much had been gathered when a list was read.
         self._marks: dict[JobList, int] = {}
+        self._rest_s = REST_S
         self._news = asyncio.Event()
         self._news.set()
 
@@ -145,7 +149,7 @@ class Feed:
         try:
             beat_at_s = self._clock.mono_s() + BEAT_S
             while True:
-                await self._wait(min(beat_at_s, self._told_at_s + REST_S) if self._lags else beat_at_s)
+                await self._wait(min(beat_at_s, self._told_at_s + self._rest_s) if self._lags else beat_at_s)
                 await self._step()
                 if self._clock.mono_s() >= beat_at_s:
                     await self._tell(events.Heartbeat(server=self.facts()))
@@ -167,7 +171,7 @@ class Feed:
             await self._answer()
         elif self._lags:
             # Until then nothing but a wish is news.
-            if self._clock.mono_s() >= self._told_at_s + REST_S:
+            if self._clock.mono_s() >= self._told_at_s + self._rest_s:
                 await self._snapshot()
         elif has_news:
             # More is mostly on its way.
@@ -215,6 +219,7 @@ class Feed:
     async def _snapshot(self) -> None:
         """Read all windows, and tell them whole."""
         self._begin_to_gather()
+        began_s = self._clock.mono_s()
         lists = list(self._places)
         try:
             for of, window in (await self._read_all()).items():
@@ -224,6 +229,7 @@ class Feed:
             # What is known is shown all the same; the next look may do better.
             self._lags = True
         self._told_at_s = self._whole_since_s = self._clock.mono_s()
+        self._rest_s = min(MOST_REST_S, max(REST_S, REST * (self._told_at_s - began_s)))
         # What was asked for meanwhile comes with the next.
         shown = {of.value: self._shown(of) for of in lists}
         await self._tell(events.JobSnapshot(server=self.facts(), **shown))
@@ -233,7 +239,7 @@ class Feed:
         now_s = self._clock.mono_s()
         is_old = now_s >= self._whole_since_s + WORN_S
         is_wrong = any(view.is_worn or (is_old and view.is_short) for view in self._views.values())
-        if now_s < self._told_at_s + REST_S or not (is_wrong or (is_old and self._differs())):
+        if now_s < self._told_at_s + self._rest_s or not (is_wrong or (is_old and self._differs())):
             return
         self._begin_to_gather()
         try:
