@@ -235,7 +235,7 @@ async def all_calls(server, call):
     """Every call, to every success that it has."""
     await all_budget_calls(call)
     await binding_calls(server, call)
-    for operation in (op.HEALTH, op.VERSION, op.OPENAPI):
+    for operation in (*op.PROBES, op.VERSION, op.OPENAPI):
         await call(operation)
     stream = await server.take("?prefetch=2")
     for _ in range(2):

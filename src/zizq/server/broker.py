@@ -40,6 +40,7 @@ class Broker:
         """Makes the identifier of a new job."""
         self._consumers = Consumers(in_flight_limit)
         self._owners = count(1)
+        self._is_open = False
         # Steps with every job that becomes ready, so that a take knows whether it looked too early.
         self._news = 0
         self.on_scheduled: Callable[[int], None] = lambda at: None
@@ -58,9 +59,11 @@ class Broker:
             ConfigError: When it cannot be opened.
         """
         await self._store.open(self)
+        self._is_open = True
 
     async def stop(self) -> None:
         """Close the store; streams and requests must have ended."""
+        self._is_open = False
         await self._store.close()
 
     # ── what the store tells (store.base.Listener) ──
@@ -252,6 +255,15 @@ class Broker:
     def trouble(self) -> str | None:
         """Why writes are refused; None when they are not."""
         return self._store.trouble()
+
+    def unready(self) -> str | None:
+        """Why requests should go elsewhere just now; None when they need not."""
+        if not self._is_open:
+            return "the store is not open"
+        if self._consumers.closed:
+            return "the server is stopping"
+        trouble = self.trouble()
+        return None if trouble is None else f"writes are refused: {trouble}"
 
     # ── duties ──
 

@@ -314,6 +314,12 @@ class Health(msgspec.Struct, omit_defaults=True):
     writes_refused: str | None = None
 
 
+class Ok(msgspec.Struct):
+    """That all is well."""
+
+    status: str = msgspec.field(default="ok")
+
+
 class Version(msgspec.Struct):
     """The version of the server."""
 

@@ -14,7 +14,7 @@ from zizq.wire import codec
 from zizq.wire.codec import ORDINARY, Format
 from zizq.wire.framing import STREAMS
 from zizq.wire.messages import U32, ErrorBody, Name
-from zizq.wire.operations import HEALTH, OPERATIONS, TAKE, Operation, Parameter
+from zizq.wire.operations import OPERATIONS, PROBES, TAKE, Operation, Parameter
 
 Document = dict[str, Any]
 
@@ -150,7 +150,7 @@ def _refusals(operation: Operation) -> Iterable[int]:
     if operation.body:
         yield from (408, 413, 415)
     # Any but this may be one too many, and a stream is counted for itself.
-    if operation is not HEALTH:
+    if operation not in PROBES:
         yield 503
         if operation is not TAKE:
             yield 429

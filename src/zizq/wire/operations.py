@@ -122,6 +122,13 @@ _PAGING = (Parameter("order", Literal["asc", "desc"]), Parameter("limit", _Limit
 # ── the server ──
 
 HEALTH = Operation("health", "GET", "/health", "Says whether the server serves.", {200: body.Health}, scope=None)
+LIVE = Operation("live", "GET", "/livez", "Says that the server answers.", {200: body.Ok}, scope=None)
+READY = Operation(
+    "ready", "GET", "/readyz", "Says whether the server does all that it is asked; 503 says why not.", {200: body.Ok},
+    scope=None, refusals=(503,),
+)  # fmt: skip
+PROBES = (HEALTH, LIVE, READY)
+"""Calls that are answered however much there is to do."""
 VERSION = Operation("version", "GET", "/version", "Says the version of the server.", {200: body.Version}, scope=None)
 OPENAPI = Operation("openapi", "GET", "/openapi.json", "Shows this document.", {200: dict[str, Any]}, scope=None)
 RESET = Operation("reset", "POST", "/reset", "Deletes everything, for tests.", {204: None}, scope=Scope.ADMIN)
@@ -338,7 +345,7 @@ DELETE_CRON_ENTRY = Operation(
 )  # fmt: skip
 
 OPERATIONS = (
-    HEALTH, VERSION, OPENAPI, RESET, QUEUES, GET_QUEUE, PAUSE_QUEUE, RESUME_QUEUE,
+    *PROBES, VERSION, OPENAPI, RESET, QUEUES, GET_QUEUE, PAUSE_QUEUE, RESUME_QUEUE,
     ENQUEUE, ENQUEUE_BULK, LIST_JOBS, COUNT_JOBS, PATCH_JOBS, DELETE_JOBS, RETRY_JOBS, TAKE, SUCCEED_BULK, RELEASE,
     GET_JOB, PATCH_JOB, DELETE_JOB, RETRY_JOB, SUCCEED, FAIL, LIST_ERRORS, GET_ERROR,
     LIST_CRONS, DELETE_CRONS, GET_CRON, REPLACE_CRON, PATCH_CRON, DELETE_CRON, CREATE_CRON_ENTRY, GET_CRON_ENTRY,

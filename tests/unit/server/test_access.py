@@ -22,7 +22,7 @@ def caller(*queues: str, scopes: tuple[Scope, ...] = (Scope.WORK,)) -> Caller:
 
 
 def test_only_calls_that_tell_nothing_of_jobs_are_open_to_anybody() -> None:
-    assert {one for one in OPERATIONS if one.scope is None} == {op.HEALTH, op.VERSION, op.OPENAPI}
+    assert {one for one in OPERATIONS if one.scope is None} == {*op.PROBES, op.VERSION, op.OPENAPI}
 
 
 def test_what_reads_needs_to_read_and_what_changes_needs_more() -> None:
@@ -33,7 +33,7 @@ def test_what_reads_needs_to_read_and_what_changes_needs_more() -> None:
 
 # What a call is about decides what patterns of queues let through; each call is thought of here.
 REACHES = {
-    Reach.NOTHING: {op.HEALTH, op.VERSION, op.OPENAPI},
+    Reach.NOTHING: {*op.PROBES, op.VERSION, op.OPENAPI},
     Reach.OWN: {op.ENQUEUE, op.ENQUEUE_BULK, op.SUCCEED_BULK, op.RELEASE, op.QUEUES},
     Reach.NAMED: {
         op.LIST_JOBS, op.COUNT_JOBS, op.PATCH_JOBS, op.DELETE_JOBS, op.RETRY_JOBS, op.TAKE, op.DELETE_BINDINGS_OF_JOBS,

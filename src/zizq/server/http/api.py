@@ -43,7 +43,7 @@ from zizq.wire import codec, framing, openapi
 from zizq.wire import operations as op
 from zizq.wire.codec import Format
 from zizq.wire.faults import STATUS
-from zizq.wire.messages import ErrorBody, Health, Version
+from zizq.wire.messages import ErrorBody, Health, Ok, Version
 
 log = logging.getLogger("zizq.api.primary")
 
@@ -115,6 +115,8 @@ class Api:
     def _handlers(self, jobs: JobHandlers, lists: ListHandlers) -> dict[op.Operation, Handler]:
         return {
             op.HEALTH: self._health,
+            op.LIVE: self._live,
+            op.READY: self._ready,
             op.VERSION: self._get_version,
             op.OPENAPI: self._openapi,
             op.RESET: self._reset,
@@ -195,7 +197,7 @@ class Api:
             operation, handler, arguments = route
             if self._gate is not None:
                 await self._gate.admit(request, operation, arguments)
-            if operation.body is None and operation is not op.HEALTH:
+            if operation.body is None and operation not in op.PROBES:
                 request.enter()
             response = await handler(request, *arguments)
             if len(response.body) > PIECE and not response.rest:
@@ -213,6 +215,15 @@ class Api:
 
     async def _health(self, request: Request) -> Response:
         return request.answer(200, Health("ok", self._broker.trouble()))
+
+    async def _live(self, request: Request) -> Response:
+        return request.answer(200, Ok())
+
+    async def _ready(self, request: Request) -> Response:
+        reason = self._broker.unready()
+        if reason is not None:
+            raise Unavailable(reason)
+        return request.answer(200, Ok())
 
     async def _get_version(self, request: Request) -> Response:
         return request.answer(200, Version(self._version))
