@@ -99,8 +99,7 @@ class Endpoint:
             self._reviving.cancel()
         former, self._server = self._server, await self._serve(self._socket)
         if former is not None:
-            # Not `shutdown`, which tells systemd that the whole service stops.
-            former._request_restart()
+            former.shutdown()
         return True
 
     async def _serve(self, listener: socket.socket) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Collection
@@ -15,6 +16,7 @@ from zizq.server import descriptors
 from zizq.server.app import App
 from zizq.server.endpoint import Endpoint
 from zizq.server.settings import Settings
+from zizq.systemd import Manager, manager_of
 
 log = logging.getLogger("zizq.serve")
 
@@ -58,6 +60,7 @@ def run(settings: Settings) -> None:
     Raises:
         ConfigError: When the store cannot be opened or the address cannot be listened on.
     """
+    manager = manager_of(os.environ, os.getpid())
     descriptors.raise_limit()
     descriptors.warn_if_short(settings.max_connections)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -65,15 +68,17 @@ def run(settings: Settings) -> None:
     try:
         import uvloop
     except ModuleNotFoundError:
-        asyncio.run(_serve(settings))
+        asyncio.run(_serve(settings, manager))
     else:
-        uvloop.run(_serve(settings))
+        uvloop.run(_serve(settings, manager))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, manager: Manager) -> None:
     stopped, hung_up = _stop_on_signals(), _note_hang_ups()
     app = App(settings)
+    manager.status("opening the store")
     await app.start()
+    living = asyncio.create_task(manager.keep_alive())
     try:
         log.info("store opened", extra={"fields": {"root_dir": str(settings.root_dir)}})
         async with listening(settings, app) as endpoints:
@@ -81,13 +86,18 @@ async def _serve(settings: Settings) -> None:
                 log.info("listening", extra={"fields": {"api": api, "addr": one.addr, "scheme": one.scheme}})
                 _tell(f"Listening on {one.url} ({api})")
             warn_of_exposure(settings)
-            reloading = asyncio.create_task(_reload_on(hung_up, endpoints.values()))
+            status = "listening on " + ", ".join(f"{one.url} ({api})" for api, one in endpoints.items())
+            manager.ready(status)
+            reloading = asyncio.create_task(_reload_on(hung_up, endpoints.values(), manager, status))
             await stopped.wait()
             reloading.cancel()
-            log.info("stopping", extra={"fields": {"streams": app.broker.stream_count()}})
+            streams = app.broker.stream_count()
+            manager.stopping(f"stopping: {streams} take streams end, open requests may finish")
+            log.info("stopping", extra={"fields": {"streams": streams}})
     finally:
         await app.stop()
         _ignore_hang_ups()
+        living.cancel()
     log.info("stopped")
     _tell("Server stopped.")
 
@@ -134,10 +144,11 @@ def _ignore_hang_ups() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-async def _reload_on(hung_up: asyncio.Event, endpoints: Collection[Endpoint]) -> None:
+async def _reload_on(hung_up: asyncio.Event, endpoints: Collection[Endpoint], manager: Manager, status: str) -> None:
     """Read certificates anew whenever SIGHUP comes; signals that come meanwhile are one."""
     while await hung_up.wait():
         hung_up.clear()
+        manager.reloading()
         for endpoint in endpoints:
             fields = {"api": endpoint.api}
             try:
@@ -145,6 +156,8 @@ async def _reload_on(hung_up: asyncio.Event, endpoints: Collection[Endpoint]) ->
                          extra={"fields": fields})  # fmt: skip
             except ConfigError as error:
                 log.error("certificates not reloaded", extra={"fields": fields | {"error": str(error)}})  # noqa: TRY400
+        # Also after an error: those from before are in force.
+        manager.ready(status)
 
 
 def _tell(text: str) -> None:
