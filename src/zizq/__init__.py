@@ -53,6 +53,7 @@ from zizq.job import Status
 from zizq.wire.insight import Counts
 
 # ── the worker ───────────────────────────────────────────────────────────────────────────────────────
+from zizq.worker.health import WorkerHealth
 from zizq.worker.hooks import Acked, Connected, Disconnected, Hooks, JobStarted, JobStopped, Outcome
 from zizq.worker.options import Reconnect, Summary
 from zizq.worker.route import Context, JobHandler, current_job
@@ -132,6 +133,7 @@ __all__ = [
     "Where",
     "WhileInFlight",
     "Worker",
+    "WorkerHealth",
     "ZizqError",
     "current_job",
     "job_kind",

@@ -17,6 +17,7 @@ from zizq.store.base import PAGE_BYTES
 from zizq.wire import codec, events, framing
 from zizq.wire.operations import MAX_LIMIT
 from zizq.words import size
+from zizq.worker import health, probes
 
 PAGE = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
 ROWS = [line for line in PAGE.splitlines() if line.startswith("|")]
@@ -65,6 +66,16 @@ def test_every_option_that_bounds_is_there_with_its_default(name: str, default: 
 def test_every_other_limit_is_the_one_in_the_code(what: str, value: str) -> None:
     [row] = [row for row in ROWS if row.startswith(f"| {what}")]
     assert value in row
+
+
+def test_limits_of_the_health_port_are_there_too() -> None:
+    part = PAGE.partition("## The health port of a worker")[2]
+    for value in (
+        f"{health.MAX_HEAD >> 10} KiB | 431",
+        f"{probes.PATIENCE_S:g} s |",
+        f"| Connections | {probes.MOST} |",
+    ):
+        assert value in part
 
 
 def test_frames_of_clients_are_there_too() -> None:

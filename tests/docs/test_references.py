@@ -14,6 +14,7 @@ from docs.pages import OURS, PAGES, ROOT, Block, blocks, prose
 from zizq.cli.budgets import budgets
 from zizq.cli.cron import cron
 from zizq.cli.doctor import doctor
+from zizq.cli.health import health
 from zizq.cli.jobs import jobs
 from zizq.cli.main import cli
 from zizq.cli.queues import queues
@@ -38,7 +39,7 @@ FLAGS |= {flag for found in GROUPS.values() for option in found for flag in opti
 FLAGS |= {flag for option in doctor.params for flag in option.opts}
 VARIABLES = {variable_of(setting.name) for setting, _ in options()} | {str(option.envvar) for option in WORK}
 
-for command in (backup, compact, restore):
+for command in (backup, compact, restore, health):
     found = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     FLAGS |= {flag for option in found for flag in option.opts}
     VARIABLES |= {str(option.envvar) for option in found if option.envvar}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import ssl
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,11 +11,11 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
 
+from zizq.cli.connection import connection_to
 from zizq.cli.options import server_options, tls_of
 from zizq.cli.root import root_dir_before
 from zizq.cli.serve import given_settings, setting_options
@@ -139,7 +138,7 @@ def _apart_ms(server: Server) -> int | None:
     Only the head of an answer has its time, and that the client does not hand out.
     """
     try:
-        connection, clock = _connection(server), SystemClock()
+        connection, clock = connection_to(server.url, server.tls, _PATIENCE_S), SystemClock()
         before = clock.wall_ms()
         connection.request("GET", "/health")
         date = connection.getresponse().headers["date"]
@@ -149,20 +148,6 @@ def _apart_ms(server: Server) -> int | None:
         return round(parsedate_to_datetime(date).replace(tzinfo=UTC).timestamp() * 1000) + 500 - ours
     except (OSError, TypeError, ValueError, http.client.HTTPException):
         return None
-
-
-def _connection(server: Server) -> http.client.HTTPConnection:
-    place = urlsplit(server.url)
-    host, tls = place.hostname or "", server.tls
-    if place.scheme != "https":
-        return http.client.HTTPConnection(host, place.port or 80, timeout=_PATIENCE_S)
-    context = ssl.create_default_context()
-    roots = tls.ca_pem() if tls else None
-    if roots:
-        context.load_verify_locations(cadata=roots.decode())
-    if tls and tls.client_cert and tls.client_key:
-        context.load_cert_chain(str(tls.client_cert), str(tls.client_key))
-    return http.client.HTTPSConnection(host, place.port or 443, timeout=_PATIENCE_S, context=context)
 
 
 # ── for people ───────────────────────────────────────────────────────────────────────────────────────

@@ -14,6 +14,7 @@ from zizq.errors import ZizqError
 COMMANDS = {
     "serve": ("zizq.cli.serve", "Run the server."),
     "work": ("zizq.cli.work", "Run a worker."),
+    "health": ("zizq.cli.health", "Ask a server or a worker whether it is ready."),
     "jobs": ("zizq.cli.jobs", "List, count, show, patch, retry and delete jobs."),
     "queues": ("zizq.cli.queues", "List, show, pause, resume and purge queues."),
     "cron": ("zizq.cli.cron", "List, show, pause, resume and delete crons."),

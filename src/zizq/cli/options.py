@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any, Literal, TypeVar
@@ -84,24 +84,7 @@ def span(text: str, read: Callable[[str], T]) -> T | tuple[T | None, T | None]:
 
 # ── the server ───────────────────────────────────────────────────────────────────────────────────────
 
-_SERVER = (
-    click.option("--url", envvar="ZIZQ_URL", show_envvar=True, help="The server. [default: http://127.0.0.1:7890]"),
-    click.option(
-        "--format",
-        "format_",
-        envvar="ZIZQ_FORMAT",
-        show_envvar=True,
-        type=click.Choice(["msgpack", "json"]),
-        default="msgpack",
-        show_default=True,
-        help="How to speak to the server.",
-    ),
-    click.option(
-        "--token",
-        envvar="ZIZQ_TOKEN",
-        show_envvar=True,
-        help="Token that tells the server who calls; safer in the variable.",
-    ),
+_TLS = (
     click.option(
         "--ca",
         envvar="ZIZQ_CA",
@@ -124,11 +107,39 @@ _SERVER = (
         help="PEM file of the key to that certificate.",
     ),
 )
+_SERVER = (
+    click.option("--url", envvar="ZIZQ_URL", show_envvar=True, help="The server. [default: http://127.0.0.1:7890]"),
+    click.option(
+        "--format",
+        "format_",
+        envvar="ZIZQ_FORMAT",
+        show_envvar=True,
+        type=click.Choice(["msgpack", "json"]),
+        default="msgpack",
+        show_default=True,
+        help="How to speak to the server.",
+    ),
+    click.option(
+        "--token",
+        envvar="ZIZQ_TOKEN",
+        show_envvar=True,
+        help="Token that tells the server who calls; safer in the variable.",
+    ),
+)
 
 
 def server_options(command: Command) -> Command:
     """Give a command the options that say where the server is and how to reach it."""
-    for option in reversed(_SERVER):
+    return _given(command, (*_SERVER, *_TLS))
+
+
+def tls_options(command: Command) -> Command:
+    """Give a command the options that name certificates."""
+    return _given(command, _TLS)
+
+
+def _given(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    for option in reversed(options):
         command = option(command)
     return command
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
+import os
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,10 +20,13 @@ from zizq import words
 from zizq.cli.options import names, seconds, server_options, tls_of
 from zizq.client.aio import Client
 from zizq.errors import ZizqError
+from zizq.systemd import Manager, manager_of
+from zizq.worker.hooks import Hooks
 from zizq.worker.options import Summary
+from zizq.worker.probes import Address, Subject, probed, probed_apart
 from zizq.worker.running import run_loop
 from zizq.worker.shutdown import Signals
-from zizq.worker.supervisor import KILL, Supervisor
+from zizq.worker.supervisor import ASK, KILL, Note, Supervisor
 from zizq.worker.worker import Worker
 
 
@@ -44,7 +48,14 @@ class Order:
     token: str | None = field(repr=False)
     worker_id: str | None
     tracing: bool
+    health_host: str
+    health_port: int | None
     log_level: str
+
+    @property
+    def health_address(self) -> Address | None:
+        """Where to answer health checks; None for nowhere."""
+        return None if self.health_port is None else Address(self.health_host, self.health_port)
 
 
 @click.command()
@@ -115,6 +126,21 @@ class Order:
     help="Make spans of OpenTelemetry, by the provider that MODULE or the environment sets up.",
 )
 @click.option(
+    "--health-port",
+    envvar="ZIZQ_HEALTH_PORT",
+    show_envvar=True,
+    type=click.IntRange(0, 65_535),
+    help="Answer GET /livez and /readyz on this port; 0 lets the system choose one. [default: no port]",
+)
+@click.option(
+    "--health-host",
+    envvar="ZIZQ_HEALTH_HOST",
+    show_envvar=True,
+    default="127.0.0.1",
+    show_default=True,
+    help="The address of that port.",
+)
+@click.option(
     "--log-level",
     envvar="ZIZQ_LOG_LEVEL",
     show_envvar=True,
@@ -142,9 +168,13 @@ def work(
         _watch(order)
         return
     load(target)
+    manager = manager_of(os.environ, os.getpid())
     if processes == 1:
-        _finish(*_run(order, Signals, None))
-    elif not Supervisor(_child, order, processes).run():
+        _finish(*_run(order, Signals(), None, manager))
+    supervisor = Supervisor(_child, order, processes, asks=order.health_port is not None, manager=manager)
+    with probed_apart(order.health_address, Subject(supervisor.health, supervisor.ailing)):
+        is_graceful = supervisor.run()
+    if not is_graceful:
         sys.exit(1)
 
 
@@ -176,7 +206,7 @@ def load(target: str) -> Any:
 # ── one worker ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _run(order: Order, signals: Callable[[], Signals], control: Connection | None) -> tuple[Worker, Summary]:
+def _run(order: Order, signals: Signals, control: Connection | None, manager: Manager) -> tuple[Worker, Summary]:
     """Run a worker to its end, in the main thread."""
     handler = load(order.target)
 
@@ -192,16 +222,44 @@ def _run(order: Order, signals: Callable[[], Signals], control: Connection | Non
                 shutdown_timeout=order.shutdown_timeout,
                 job_timeout=order.job_timeout,
                 worker_id=order.worker_id,
+                hooks=_hooks(manager),
             )
             if control is not None:
                 asyncio.get_running_loop().add_reader(control.fileno(), _heed, worker, control)
-            return worker, await worker.run(signals())
+            async with probed(None if control else order.health_address, Subject(worker.health)):
+                return worker, await _told(worker, signals, manager)
 
     try:
         result: tuple[Worker, Summary] = run_loop(main())
     except ZizqError as exc:
         raise click.ClickException(str(exc)) from exc
     return result
+
+
+async def _told(worker: Worker, signals: Signals, manager: Manager) -> Summary:
+    """Run a worker, and tell the service manager of it.
+
+    It is ready before it has a take stream: a server that is away keeps no unit from starting, and ends none.
+    """
+
+    async def wait_for_end() -> None:
+        await signals
+        manager.stopping("stopping: running handlers may finish")
+
+    manager.ready("waiting for the server")
+    tasks = [asyncio.create_task(manager.keep_alive()), asyncio.create_task(wait_for_end())]
+    try:
+        return await worker.run(signals)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _hooks(manager: Manager) -> Hooks:
+    return Hooks(
+        on_connect=lambda event: manager.status("taking jobs"),
+        on_disconnect=lambda event: manager.status(f"waiting for the server: {event.error or 'it closed the stream'}"),
+    )
 
 
 def _heed(worker: Worker, control: Connection) -> None:
@@ -212,7 +270,10 @@ def _heed(worker: Worker, control: Connection) -> None:
         asyncio.get_running_loop().remove_reader(control.fileno())
         worker.stop()
         return
-    if word == KILL:
+    if word == ASK:
+        with contextlib.suppress(OSError):  # the next read says that the parent is gone
+            control.send_bytes(Note(health=worker.health()).encode())
+    elif word == KILL:
         worker.kill()
     else:
         worker.stop()
@@ -234,12 +295,12 @@ def _patient() -> Signals:
 def _child(order: Order, control: Connection | None = None) -> None:
     _log_to_stderr(order.log_level)
     try:
-        _finish(*_run(order, _patient, control))
+        _finish(*_run(order, _patient(), control, Manager()))
     except click.ClickException as exc:
         if control is None:
             exc.show()
         else:
-            control.send_bytes(exc.format_message().encode())
+            control.send_bytes(Note(error=exc.format_message()).encode())
         sys.exit(exc.exit_code)
 
 

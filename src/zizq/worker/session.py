@@ -88,11 +88,18 @@ class Session:
         self._open = False
         self._name = ""
         self._ends_by_itself = False
+        self.last_error: str | None = None
+        """Why the last stream was lost, or could not be opened."""
 
     @property
     def is_open(self) -> bool:
         """Whether a stream is open now."""
         return self._open
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether no more jobs are taken."""
+        return self._stopped.is_set()
 
     def stop(self) -> None:
         """Take no more jobs. The stream stays open, for the server gives away the jobs of one that closes."""
@@ -215,7 +222,7 @@ class Session:
 
     async def _wait_to_reconnect(self, error: ZizqError | None) -> None:
         delay = (self._reconnect or Reconnect()).delay(self._failures, self._dice.unit(), error)
-        reason = str(error or "the server closed it")
+        reason = self.last_error = str(error or "the server closed it")
         logger.warning(
             "the take stream is down, reconnecting in %.1f s: %s",
             delay,

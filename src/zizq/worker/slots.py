@@ -78,6 +78,11 @@ class Slots:
         """Whether a slot is still at work; after `wait_done`, that is one that would not end in time."""
         return bool(self._tasks)
 
+    @property
+    def running(self) -> int:
+        """How many handlers run."""
+        return len(self._running)
+
     def accept(self, jobs: Iterable[Job]) -> None:
         """Run jobs as soon as there are slots for them.
 

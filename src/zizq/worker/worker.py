@@ -19,6 +19,7 @@ from zizq.client.options import Duration, seconds
 from zizq.clock import Clock, Dice, SystemClock, SystemDice
 from zizq.errors import ConfigError
 from zizq.worker.executors import Executors
+from zizq.worker.health import WorkerHealth
 from zizq.worker.hooks import Hooks, Surroundings
 from zizq.worker.options import Limits, Reconnect, Summary, Wanted
 from zizq.worker.outbox import Outbox
@@ -125,6 +126,18 @@ class Worker:
     def summary(self) -> Summary:
         """What was done so far."""
         return self._summary
+
+    def health(self) -> WorkerHealth:
+        """How it is just now."""
+        return WorkerHealth(
+            connected=self._session.is_open,
+            stopping=self._session.is_stopped,
+            running=self._slots.running,
+            concurrency=self._limits.concurrency,
+            processed=self._summary.processed,
+            failed=self._summary.failed,
+            last_error=self._session.last_error,
+        )
 
     @property
     def killed(self) -> bool:
