@@ -25,8 +25,11 @@ from zizq.cli.upkeep import backup, compact
 from zizq.cli.work import work
 from zizq.server.settings import flag_of, options, variable_of
 
-FOREIGN = {"--preload", "--from", "--to", "--size", "--seed"}
-"""Options of other programs: gunicorn, caddy, the trials."""
+FOREIGN = {
+    "--preload", "--from", "--to", "--size", "--seed", "--system", "--home-dir", "--shell", "--upgrade", "--now",
+    "--build", "--name", "--stop-timeout", "--ulimit",
+}  # fmt: skip
+"""Options of other programs: gunicorn, caddy, the trials, useradd, pip, systemctl, docker."""
 
 WORK = [parameter for parameter in work.params if isinstance(parameter, click.Option)]
 FLAGS = {flag_of(setting.name) for setting, option in options() if option.flag}
@@ -101,12 +104,25 @@ def test_a_command_is_understood(command: str, tmp_path: Path, monkeypatch: pyte
         if word.endswith((".pem", ".key", ".tar.gz")):
             Path(word).parent.mkdir(parents=True, exist_ok=True)
             Path(word).touch()
+    understand(words)
+
+
+def understand(words: list[str]) -> None:
+    """Parse a command of `zizq`, and do not run it."""
     with click.Context(cli) as context:
         found, words = cli.get_command(context, words[1]), words[1:]
         while isinstance(found, click.Group) and len(words) > 1:
             found, words = found.get_command(context, words[1]), words[1:]
         assert found is not None
         found.make_context(words[0], words[1:])
+
+
+def test_the_commands_of_the_runbook_are_understood() -> None:
+    runbook = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").partition("\n## Runbook\n")[2]
+    commands = re.findall(r"`(zizq [^`]+)`", runbook)
+    assert len(commands) > 10
+    for command in commands:
+        understand(shlex.split(command))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
@@ -150,7 +166,7 @@ def test_every_page_can_be_reached() -> None:
 
 
 def test_blocks_say_what_they_are() -> None:
-    known = {"python", "console", "sh", "ini", "json", "mermaid"}
+    known = {"python", "console", "sh", "ini", "json", "mermaid", "yaml", "nginx", "caddy"}
     unnamed: list[Block] = [one for page in OURS for one in blocks(page) if one.language not in known]
     assert unnamed == []
 

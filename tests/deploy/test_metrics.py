@@ -1,0 +1,73 @@
+"""What alerts and dashboard ask for is what a live server measures."""
+
+from __future__ import annotations
+
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from acceptance.processes import ServerProcess
+from deploy.names import METRICS, SCRAPED, SERIES, series_of
+from zizq import SyncClient
+from zizq.server.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+SCRAPES = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+ON_ADMIN_PORT = SCRAPES[0]["static_configs"][0]["targets"][0].endswith(f":{Settings().admin_port}")
+LINE = re.compile(r"^(?P<name>\w+)(?:{(?P<labels>.*)})? (?P<value>\S+)")
+
+
+def work(client: SyncClient) -> None:
+    """Have something of everything happen."""
+    ids = [client.enqueue_raw("t", n, queue="q", retry_limit=0 if n == 2 else 1).id for n in range(4)]
+    with client.take(prefetch=3) as stream:
+        for job in stream:
+            if job.id == ids[0]:
+                client.report_success(job.id)
+            else:
+                client.report_failure(job.id, "no")
+            if job.id == ids[2]:
+                break
+
+
+@pytest.fixture(scope="module")
+def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """What GET /metrics answers on the port that prometheus.yml asks."""
+    with ServerProcess(tmp_path_factory.mktemp("root"), admin=True) as server:
+        with SyncClient(server.url) as client:
+            work(client)
+        url = f"{server.admin_url if ON_ADMIN_PORT else server.url}/metrics"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                yield answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code == 404:
+                    pytest.skip("this server has no GET /metrics yet")
+                raise
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("name", METRICS)
+def test_the_server_measures_it(name: str, exposed: str) -> None:
+    lines = [match for line in exposed.splitlines() if (match := LINE.match(line))]
+    for series in series_of(name, METRICS[name]):
+        wanted = SERIES[series].keys() - SCRAPED.keys()
+        found = [set(re.findall(r'(\w+)="', match["labels"] or "")) for match in lines if match["name"] == series]
+        # What was refused is shown once something was.
+        assert found or name == "zizq_refused_total", f"{series} is not there"
+        assert all(labels == wanted for labels in found), f"{series} has the labels {found[0]}"
+    # OpenMetrics leaves the end of a counter's name out.
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", exposed, re.MULTILINE))
+    assert METRICS[name].kind in (kinds.get(name), kinds.get(name.removesuffix("_total")))
+
+
+@pytest.mark.acceptance
+def test_all_that_it_measures_of_itself_is_known(exposed: str) -> None:
+    named = {match["name"] for line in exposed.splitlines() if (match := LINE.match(line))}
+    assert {name for name in named if name.startswith("zizq_") and not name.endswith("_created")} <= SERIES.keys()
