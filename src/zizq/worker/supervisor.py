@@ -89,7 +89,6 @@ class Child:
         theirs.close()
         self.started_at, self.start_at = now, None
         self.pipe: connection.Connection | None = self._pipe
-        self.health = self._asked_at = None
 
     def tell(self, word: bytes) -> None:
         """Send a word to the process, if it still listens."""
@@ -132,7 +131,7 @@ class Child:
         self.process.close()
         self.process = None
         self.hear()
-        self.health = None
+        self.health = self._asked_at = None
         self._pipe.close()
         self.failures = 1 if now - self.started_at >= _LASTED else self.failures + 1
         delay = _RESTART.delay(self.failures, unit)
@@ -191,8 +190,8 @@ class Supervisor:
         Raises:
             ZizqError: When a process said that it can never work; all have ended then.
         """
-        self._manager.ready(f"{len(self._children)} worker processes")
         before = {number: signal.signal(number, self._signalled) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._manager.ready(f"{len(self._children)} worker processes")
         try:
             while not self._stopping or any(child.process for child in self._children):
                 self._start_due()
