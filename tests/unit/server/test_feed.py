@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from zizq.engine import admit
+from zizq.engine.changes import Delete
 from zizq.engine.lists import JobList
+from zizq.engine.selection import Selection
 from zizq.engine.transitions import Cause
 from zizq.errors import Unavailable
 from zizq.ids import IdGenerator
@@ -174,12 +176,15 @@ async def test_a_store_that_cannot_be_read_is_asked_again(monkeypatch):
 async def test_what_happens_while_windows_are_read_is_neither_lost_nor_told_twice(monkeypatch):
     async with scene() as now:
         await now.told.next()
+        [gone] = await now.enqueue(1)
+        await now.told.next()
         read = now.store.window
         ids = []
 
         async def window(of, place, limit, at, heard):
             if of is JobList.READY and not ids:
                 ids.extend(await now.enqueue(1))
+                await now.store.change(Selection(ids=frozenset([gone])), Delete(), at)
                 found = await read(of, place, limit, at, heard)
                 ids.extend(await now.enqueue(1))
                 return found
