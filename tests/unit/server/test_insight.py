@@ -149,9 +149,9 @@ async def test_a_history_is_kept_in_a_file(tmp_path):
     history = History()
     history.add(NOW, Mark(enqueued=3), Counts(ready=3), 7)
     keeping = Keeping(tmp_path / "h")
-    assert keeping.load() == []
+    assert await keeping.load() == []
     await keeping.save(history.minutes())
-    assert keeping.load() == history.minutes()
+    assert await keeping.load() == history.minutes()
     assert [path.name for path in tmp_path.iterdir()] == ["h"]
 
 
@@ -161,7 +161,7 @@ async def test_a_history_is_kept_in_a_file(tmp_path):
 async def test_a_file_that_is_none_of_ours_is_passed_over(tmp_path, content):
     path = tmp_path / "h"
     path.write_bytes(content)
-    assert Keeping(path).load() == []
+    assert await Keeping(path).load() == []
 
 
 async def test_a_file_that_cannot_be_written_ends_nothing(tmp_path, caplog):

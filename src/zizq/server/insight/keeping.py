@@ -37,12 +37,15 @@ class Keeping:
         self._path = path
         self._told = False
 
-    def load(self) -> list[Point]:
+    async def load(self) -> list[Point]:
         """What was kept; nothing where there is no such file, or it is not ours."""
+        return [] if self._path is None else await asyncio.to_thread(self._read, self._path)
+
+    def _read(self, path: Path) -> list[Point]:
         try:
-            if self._path is None or self._path.stat().st_size > MOST_BYTES:
+            if path.stat().st_size > MOST_BYTES:
                 return []
-            kept = msgspec.msgpack.decode(self._path.read_bytes(), type=Kept)
+            kept = msgspec.msgpack.decode(path.read_bytes(), type=Kept)
         except FileNotFoundError:
             return []
         except (OSError, msgspec.DecodeError) as error:

@@ -140,7 +140,7 @@ class Insights:
 
     async def run(self) -> None:
         """Look once a second, for ever."""
-        self._history = History(await asyncio.to_thread(self._keeping.load))
+        self._history = History(await self._keeping.load())
         await self._seed()
         self.begun.set()
         keep_at = self._clock.mono_s() + KEEP_S
