@@ -9,6 +9,7 @@ from zizq import job
 from zizq.engine import pauses
 from zizq.engine.cron import grammar, rules, schedule
 from zizq.server import endpoint, payload_process, payloads
+from zizq.server.dashboard import boards, guard, jobs, live, present, sessions
 from zizq.server.descriptors import ADMIN
 from zizq.server.http import exchange, load, take
 from zizq.server.http.admin import events as admin_events
@@ -43,9 +44,18 @@ def test_every_option_that_bounds_is_there_with_its_default(name: str, default: 
         ("Time for a body", f"{endpoint.PATIENCE_S:g} s of silence; {load.GRACE_S} s in all"),
         ("Time for a body", f"and then {load.PACE >> 10} KiB a second"),
         ("Bytes that an HTTP/2 client", f"{endpoint.WINDOW >> 20} MiB"),
-        ("Connections to the admin API", str(ADMIN)),
         ("Clients of its events", f"{admin_events.MOST}, with {events.MAX_LIMIT} jobs"),
         ("Messages of such a client", f"{events.MAX_TEXT >> 10} KiB"),
+        ("Connections to the admin port", str(ADMIN)),
+        ("Idle connections", f"{endpoint.IDLE_S['primary']:g} s; {endpoint.IDLE_S['admin']:g} s"),
+        ("Pages that show live figures", str(live.MOST)),
+        ("Sessions", f"{sessions.MOST}, for {sessions.LASTS_S // 3600} h"),
+        ("Form", f"{guard.MOST_FORM >> 10} KiB and {guard.MOST_FIELDS} fields"),
+        ("Search by a filter", f"{jobs.PATIENCE_S:g} s"),
+        ("Payload that is shown", f"{present.MOST_PAYLOAD >> 10} KiB"),
+        ("Payload that is shown", f"{present.LARGEST_PAYLOAD >> 10} KiB"),
+        ("Traceback that is shown", f"{present.MOST_TRACEBACK >> 10} KiB"),
+        ("Rows of a table", f"{jobs.PAGE} jobs; {boards.MOST_ROWS} of all else; {boards.MOST_GROUPS} groups"),
         ("What waits in memory", f"{32 * exchange.PIECE >> 20} MiB"),
         ("Jobs of one take", f"{take.MOST}, and {take.TAKE_BYTES >> 20} MiB"),
         ("Jobs of one take", f"the first has {take.FIRST}"),

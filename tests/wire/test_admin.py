@@ -14,7 +14,7 @@ from zizq.testing.server import running_server
 
 @asynccontextmanager
 async def admin(**settings):
-    async with running_server(no_admin=False, **settings) as server:
+    async with running_server(no_admin=False, **{"dashboard": "off"} | settings) as server:
         host, _, port = server.admin_url.partition("//")[2].partition(":")
         connections = []
 

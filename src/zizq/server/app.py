@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from zizq.clock import Clock, Dice, SystemClock, SystemDice
 from zizq.server.auth import Auth
@@ -12,6 +13,7 @@ from zizq.server.broker import Broker
 from zizq.server.budgets import Budgets
 from zizq.server.catalog import Catalog
 from zizq.server.crontab import Crontab
+from zizq.server.dashboard.opening import make_dashboard
 from zizq.server.duties import Promoter, Reaper, Ticker, Timekeeper
 from zizq.server.http.admin.api import AdminApi
 from zizq.server.http.admin.events import EventHandler
@@ -29,6 +31,9 @@ from zizq.server.upkeep import Upkeep
 from zizq.store.base import Store
 from zizq.store.opening import make_store
 from zizq.zones import zone
+
+if TYPE_CHECKING:
+    from zizq.server.dashboard.app import Dashboard
 
 HISTORY = "insight.history"
 """The file in the folder of the server in which the history outlasts it."""
@@ -85,6 +90,7 @@ class App:
         )
         self.upkeep = Upkeep(store, clock)
         self.insights = Insights(self.broker, store, self.crontab, clock, version("zizq"), Keeping(history))
+        self.dashboard = self._make_dashboard(settings, clock)
         self.admin = self._make_admin(store, clock)
         self._promoter = Promoter(self.broker, clock, settings.scheduler_batch_size)
         self._ticker = Ticker(self.crontab, clock, settings.scheduler_batch_size)
@@ -92,10 +98,13 @@ class App:
         self._reaper = Reaper(self.broker, settings.reaper_check_interval)
         self._duties: list[asyncio.Task[None]] = []
 
+    def _make_dashboard(self, settings: Settings, clock: Clock) -> Dashboard | None:
+        return make_dashboard(settings, self.insights, self.catalog, self.crontab, self.catalog, self.auth, clock)
+
     def _make_admin(self, store: Store, clock: Clock) -> AdminApi:
         events = EventHandler(lambda tell: Feed(self.insights, store, clock, tell), self.catalog, clock, self.auth)
         metrics = MetricsHandler(self.insights, self.asgi.requests, self.auth.refused)
-        return AdminApi(self.upkeep, self.insights, metrics, events, clock, self._departures, self.auth)
+        return AdminApi(self.upkeep, self.insights, metrics, events, clock, self._departures, self.auth, self.dashboard)
 
     async def start(self) -> None:
         """Open the store, then begin the duties; requests may be served after that.
@@ -115,6 +124,8 @@ class App:
         """Ask all take streams to give their jobs back and end, and end what never does; other requests go on."""
         self.broker.close_streams()
         self.admin.end_events()
+        if self.dashboard is not None:
+            self.dashboard.close()
 
     async def stop(self) -> None:
         """End the duties and close the store; requests must have ended."""

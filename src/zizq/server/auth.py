@@ -37,7 +37,7 @@ class Auth:
         self.is_on = path is not None
         self.refused: Counter[str] = Counter()
         """How many requests were refused, by reason: `missing`, `malformed`, `unknown`, `expired`, `certificate`,
-        `scope`, `queue`, `reset` and `origin`."""
+        `scope`, `queue`, `reset`, `origin` and `form`."""
         self._path = path or Path()
         self._clock = clock
         self._tokens: dict[str, Caller] = {}

@@ -13,11 +13,11 @@ except ImportError:  # not a POSIX system: it has no such limit
 
 log = logging.getLogger("zizq.serve")
 
-SPARE = 128
+SPARE = 160
 """Descriptors that are not for connections to the primary API: the store's files, jq's processes, logs, and the admin
 API. With none left the HTTP server would have to end all connections."""
-ADMIN = 32
-"""Connections that the admin API may have."""
+ADMIN = 64
+"""Connections that the admin port may have: a browser opens up to six."""
 _UNKNOWN = sys.maxsize
 
 

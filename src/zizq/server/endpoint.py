@@ -35,6 +35,8 @@ WINDOW = 2**20
 """Bytes of bodies that an HTTP/2 client may send ahead of us, over all streams of its connection."""
 PATIENCE_S = 30.0
 """How long a client may send nothing of a body, or read nothing over HTTP/2 of what is sent to it."""
+IDLE_S = {"primary": 120.0, "admin": 10.0}
+"""How long a connection may be idle. The admin port has few, and browsers would keep several for minutes."""
 REVIVE_S = 1.0
 """How long a failed HTTP server rests: by then some of those that it cut off have let go."""
 
@@ -214,6 +216,7 @@ class Endpoint:
             "h2_timeout_write": PATIENCE_S,
             "websocket_max_message_size": MAX_TEXT,
             "timeout_graceful_shutdown": self._settings.drain_timeout / 1000 if address.tls_cert is None else ENDLESS_S,
+            "timeout_keep_alive": IDLE_S[self.api],
             "timeout_request_body_idle": PATIENCE_S,
             "certfile": address.tls_cert,
             "keyfile": address.tls_key,

@@ -207,6 +207,12 @@ class Settings:
         8901, "Port of the admin API; 0 lets the system choose one.", parse=_port, metavar="PORT"
     )
     no_admin: bool = _setting(False, "Serve no admin API.", switch=True)
+    dashboard: str | None = _one_of(
+        None,
+        ("on", "read-only", "off"),
+        "Whether the admin port has a dashboard, and whether that may act; when not given, it has one that may where"
+        " zizq[dashboard] is installed.",
+    )
     admin_tls_cert: Path | None = _path("Certificate chain (PEM) of the admin API; needs --admin-tls-key.")
     admin_tls_key: Path | None = _path("Private key (PEM) of the admin API.")
     admin_tls_client_ca: Path | None = _path(

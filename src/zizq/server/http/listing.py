@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from zizq.engine.changes import Change, Delete, Retry
-from zizq.errors import Unprocessable
-from zizq.job import Status
 from zizq.server.catalog import Catalog
 from zizq.server.http import bodies
 from zizq.server.http.exchange import Request, Response
 from zizq.server.http.gate import check_move
-from zizq.server.http.query import Filter, change_filter, job_filter, number, page_request
+from zizq.server.http.query import Filter, change_filter, check_suits, job_filter, number, page_request
 from zizq.wire import operations as op
 from zizq.wire import paging
 from zizq.wire.codec import Body
@@ -74,10 +72,7 @@ class ListHandlers:
         return request.answer(200, ErrorPage(page, pages))
 
     async def _change(self, chosen: Filter, change: Change, verb: str) -> int:
-        named = chosen.selection.statuses or ()
-        for status in Status:
-            if status in named and not change.suits(status):
-                raise Unprocessable(f"cannot {verb} jobs in {status} status")
+        check_suits(chosen.selection, change, verb)
         return await self._catalog.change(*chosen, change)
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from zizq.engine.changes import Change
 from zizq.engine.selection import Range, Selection
-from zizq.errors import BadRequest
+from zizq.errors import BadRequest, Unprocessable
 from zizq.job import MAX_PRIORITY, Status
 from zizq.policy import MAX_MILLIS
 from zizq.store.base import Order
@@ -136,6 +137,17 @@ def flag(query: Mapping[str, str], name: str) -> bool:
     if text not in ("true", "false"):
         raise BadRequest(f"invalid query parameters: {name} {text!r} is neither true nor false")
     return text == "true"
+
+
+def check_suits(selection: Selection, change: Change, verb: str) -> None:
+    """Hold a change of many jobs to statuses that it suits, where the selection names some.
+
+    Raises:
+        Unprocessable: When it does not suit one of them.
+    """
+    for status in Status:
+        if status in (selection.statuses or ()) and not change.suits(status):
+            raise Unprocessable(f"cannot {verb} jobs in {status} status")
 
 
 def number(field: str, text: str, most: int, where: str = "query parameters") -> int:
