@@ -1,8 +1,9 @@
-"""Short words for people: durations, sizes, counts and log levels, read and written."""
+"""Short words for people: durations, instants, sizes, counts and log levels, read and written."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 _MS = {
     "ns": 1e-6, "nsec": 1e-6, "us": 1e-3, "usec": 1e-3, "µs": 1e-3,
@@ -103,3 +104,26 @@ def size(count: int) -> str:
 def count(number: int) -> str:
     """A count with thousands set apart: `1,234,567`."""
     return f"{number:,}"
+
+
+def away(at: int, now: int) -> str:
+    """How far an instant is from now, in its largest unit: `in 5m`, `3h ago`, `now`."""
+    distance = abs(at - now) // 1000 * 1000
+    if not distance:
+        return "now"
+    largest = duration(distance).split()[0]
+    return f"in {largest}" if at > now else f"{largest} ago"
+
+
+def instant(at: int, now: int) -> str:
+    """An instant in local time, and how far it is."""
+    try:
+        local = datetime.fromtimestamp(at / 1000, UTC).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return f"{at} ms after 1970"
+    return f"{local:%Y-%m-%d %H:%M:%S %z} ({away(at, now)})"
+
+
+def printable(text: str, kept: str = "") -> str:
+    """A text in which the characters are escaped that a terminal would obey, but for those to be kept."""
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)

@@ -9,12 +9,13 @@ from zizq.budget import MAX_TOKENS
 from zizq.cli.asking import ask
 from zizq.cli.options import seconds, with_client
 from zizq.cli.table import Column, Table, terminal_width
-from zizq.cli.texts import as_json, away, lines_of, plain, printable
+from zizq.cli.texts import as_json, lines_of, plain
 from zizq.cli.waiting import found, waiting
 from zizq.client.budgets import Budget, TimeBased, WhileInFlight
 from zizq.client.sync import SyncClient
 from zizq.clock import SystemClock
 from zizq.job import TERMINAL, Status
+from zizq.words import away, printable
 
 _COLUMNS = (
     Column("KEY", may_be_cut=True),

@@ -11,7 +11,7 @@ import click
 from zizq.cli.asking import ask, check_terminal
 from zizq.cli.filters import Chosen, choosing
 from zizq.cli.options import Command, instant, seconds, with_client
-from zizq.cli.texts import count_of, printable
+from zizq.cli.texts import count_of
 from zizq.cli.waiting import waiting
 from zizq.client.changes import Changes
 from zizq.client.options import Backoff, Retention
@@ -19,6 +19,7 @@ from zizq.client.query import SyncQuery
 from zizq.client.sync import SyncClient
 from zizq.errors import ConfigError, NotFound
 from zizq.job import MAX_PRIORITY, TERMINAL, Status
+from zizq.words import printable
 
 
 class Change(NamedTuple):

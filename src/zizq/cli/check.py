@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from zizq import words
-from zizq.cli.texts import count_of, printable
+from zizq.cli.texts import count_of
 from zizq.cli.waiting import waiting
 from zizq.clock import SystemClock
 from zizq.server.settings import Settings, variable_of
 from zizq.store.opening import check_store
+from zizq.words import printable
 
 
 @click.command()

@@ -11,7 +11,7 @@ from zizq import zones
 from zizq.cli.asking import ask
 from zizq.cli.options import instant, with_client
 from zizq.cli.table import Column, Table, terminal_width
-from zizq.cli.texts import as_json, away, indented, lines_of, plain, pretty, printable
+from zizq.cli.texts import as_json, indented, lines_of, plain, pretty
 from zizq.cli.waiting import found, waiting
 from zizq.client.cron import CronEntry, CronGroup
 from zizq.client.cron_handles import SyncCronEntryHandle, SyncCronHandle
@@ -21,6 +21,7 @@ from zizq.clock import SystemClock
 from zizq.engine.cron.grammar import parse
 from zizq.engine.cron.schedule import Schedule
 from zizq.errors import BadRequest, NotFound
+from zizq.words import away, printable
 
 _GROUP_COLUMNS = (
     Column("GROUP", may_be_cut=True),

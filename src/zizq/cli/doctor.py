@@ -19,7 +19,7 @@ from zizq.cli.connection import connection_to
 from zizq.cli.options import server_options, tls_of
 from zizq.cli.root import root_dir_before
 from zizq.cli.serve import given_settings, setting_options
-from zizq.cli.texts import as_json, count_of, printable
+from zizq.cli.texts import as_json, count_of
 from zizq.client.options import TLS
 from zizq.client.sync import SyncClient
 from zizq.clock import SystemClock
@@ -27,6 +27,7 @@ from zizq.errors import ZizqError
 from zizq.server.checkup import Answer, Finding, Verdict, on_answer
 from zizq.server.probes import examine
 from zizq.server.settings import Settings, options, variable_of
+from zizq.words import printable
 
 _PATIENCE_S = 5.0
 _COLOURS = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.PROBLEM: "red"}

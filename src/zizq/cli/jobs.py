@@ -8,11 +8,12 @@ from zizq.cli.changes import delete, patch, retry
 from zizq.cli.filters import Chosen, choosing
 from zizq.cli.options import with_client
 from zizq.cli.table import Column, Table, terminal_width
-from zizq.cli.texts import JOB_COLUMNS, as_json, description, error_record, job_row, printable, record
+from zizq.cli.texts import JOB_COLUMNS, as_json, description, error_record, job_row, record
 from zizq.cli.waiting import found, paged, waiting
 from zizq.client.sync import SyncClient
 from zizq.clock import SystemClock
 from zizq.job import Status
+from zizq.words import printable
 
 SCREENFUL = 50
 """Jobs that are listed to people who do not say how many."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from zizq.cli.texts import printable
 from zizq.errors import ZizqError
+from zizq.words import printable
 
 COMMANDS = {
     "serve": ("zizq.cli.serve", "Run the server."),

@@ -10,10 +10,11 @@ import click
 
 from zizq.cli.progress import BUFFER_BYTES, Counted, bar
 from zizq.cli.root import root_dir_option
-from zizq.cli.texts import count_of, printable
+from zizq.cli.texts import count_of
 from zizq.cli.waiting import waiting
 from zizq.clock import SystemClock
 from zizq.store.opening import restoring
+from zizq.words import printable
 
 _SHOWN = 10
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ from zizq import words
 from zizq.cli.table import Column
 from zizq.client.job import Job, JobError
 from zizq.wire.codec import read_payload
+from zizq.words import away, instant, printable
 
 JOB_COLUMNS = (
     Column("ID"),
@@ -24,11 +24,6 @@ JOB_COLUMNS = (
 )
 _SINCE = {"in_flight": "dequeued_at_ms", "completed": "completed_at_ms", "dead": "failed_at_ms"}
 """Which of its instants a status began with, where that is not `ready_at`."""
-
-
-def printable(text: str, kept: str = "") -> str:
-    """A text in which the characters are escaped that a terminal would obey, but for those to be kept."""
-    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
 
 
 def count_of(number: int, noun: str = "job") -> str:
@@ -79,24 +74,6 @@ def when(job: Job, now: int) -> str:
     """When a scheduled job is due, and since when any other is what it is: `in 5m`, `3h ago`."""
     at = getattr(job, _SINCE.get(job.status, "ready_at_ms"))
     return away(job.ready_at_ms if at is None else at, now)
-
-
-def away(at: int, now: int) -> str:
-    """How far an instant is from now, in its largest unit: `in 5m`, `3h ago`, `now`."""
-    distance = abs(at - now) // 1000 * 1000
-    if not distance:
-        return "now"
-    largest = words.duration(distance).split()[0]
-    return f"in {largest}" if at > now else f"{largest} ago"
-
-
-def instant(at: int, now: int) -> str:
-    """An instant in local time, and how far it is."""
-    try:
-        local = datetime.fromtimestamp(at / 1000, UTC).astimezone()
-    except (ValueError, OverflowError, OSError):
-        return f"{at} ms after 1970"
-    return f"{local:%Y-%m-%d %H:%M:%S %z} ({away(at, now)})"
 
 
 def description(job: Job, errors: Iterable[JobError], now: int) -> Iterator[str]:

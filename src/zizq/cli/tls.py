@@ -12,9 +12,9 @@ import click
 
 from zizq.cli.options import Command
 from zizq.cli.root import root_dir_option
-from zizq.cli.texts import printable
 from zizq.clock import SystemClock
 from zizq.errors import ConfigError
+from zizq.words import printable
 
 try:
     from zizq.server.certificates import LONGEST_DAYS, Authority, Pair, check_name, make_authority

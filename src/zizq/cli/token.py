@@ -13,12 +13,13 @@ from zizq.cli.asking import ask
 from zizq.cli.options import seconds
 from zizq.cli.root import root_dir_option
 from zizq.cli.table import Column, Table, terminal_width
-from zizq.cli.texts import as_json, away, printable
+from zizq.cli.texts import as_json
 from zizq.clock import SystemClock
 from zizq.server import tokens
 from zizq.server.access import Grant, check_grant
 from zizq.server.settings import Settings, variable_of
 from zizq.wire.operations import Scope
+from zizq.words import away, printable
 
 _COLUMNS = (
     Column("ID"),

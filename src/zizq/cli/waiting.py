@@ -10,9 +10,10 @@ from typing import TypeVar
 
 import click
 
-from zizq.cli.texts import count_of, printable
+from zizq.cli.texts import count_of
 from zizq.clock import SystemClock
 from zizq.errors import NotFound
+from zizq.words import printable
 
 T = TypeVar("T")
 _QUIET_S = 1.0

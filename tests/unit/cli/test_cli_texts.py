@@ -9,9 +9,10 @@ import pytest
 from unit.client.fakes import JOB
 from zizq.cli.options import instant, names, seconds, span, whole_number
 from zizq.cli.table import Column, Table
-from zizq.cli.texts import JOB_COLUMNS, away, count_of, description, error_record, job_row, printable, record
+from zizq.cli.texts import JOB_COLUMNS, count_of, description, error_record, job_row, record
 from zizq.client.job import JobError, JobReader
 from zizq.wire.codec import Format
+from zizq.words import away, printable
 
 NOW = JOB["ready_at"]
 MINUTE = 60_000
