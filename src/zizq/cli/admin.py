@@ -46,14 +46,6 @@ _OPTIONS = (
         help="PEM file of the key to that certificate.",
     ),
     click.option("--token", envvar="ZIZQ_TOKEN", show_envvar=True, help="Token that tells the server who calls."),
-    click.option(
-        "--timeout",
-        type=seconds,
-        metavar="DURATION",
-        default="1h",
-        show_default=True,
-        help="How long to wait for an answer.",
-    ),
 )
 
 
@@ -70,9 +62,25 @@ class Admin:
         self.transport = transport
 
 
+def admin_options(command: Command) -> Command:
+    """Give a command the options that say where the admin API is and how to reach it."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
 def with_admin(command: Callable[..., None]) -> Command:
     """Give a command the admin API as its first argument, and the options that say where it is."""
 
+    @admin_options
+    @click.option(
+        "--timeout",
+        type=seconds,
+        metavar="DURATION",
+        default="1h",
+        show_default=True,
+        help="How long to wait for an answer.",
+    )
     @wraps(command)
     def run(
         url: str,
@@ -91,7 +99,4 @@ def with_admin(command: Callable[..., None]) -> Command:
         finally:
             transport.close()
 
-    wrapped: Command = run
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
+    return run

@@ -21,6 +21,7 @@ COMMANDS = {
     "budgets": ("zizq.cli.budgets", "List, show, set and delete budgets."),
     "backup": ("zizq.cli.upkeep", "Copy the store of a running server to a file."),
     "restore": ("zizq.cli.restore", "Put a backup into an empty folder."),
+    "top": ("zizq.cli.top", "Watch a running server in the terminal."),
     "compact": ("zizq.cli.upkeep", "Give free space of a running server back to the disk."),
     "token": ("zizq.cli.token", "Create, list and revoke tokens."),
     "check": ("zizq.cli.check", "Prove that a store is whole."),
