@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 7890
 
-.PHONY: help demo serve test browser trust check fix docs pictures bench clean
+.PHONY: help demo serve test system trust check fix docs pictures bench clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,12 +22,13 @@ demo: $(VENV)/installed  ## see a server and a worker at work
 serve: $(VENV)/installed  ## run a server on PORT (7890), with its store in ./zizq-root
 	$(BIN)/zizq serve --port $(PORT)
 
-test: $(VENV)/installed browser  ## run the whole suite
+test: $(VENV)/installed system  ## run the whole suite; as root it installs the system packages that tests need
 	$(BIN)/python -m pytest
 
-browser:  ## install the browser that tests of the dashboard need, where that can be done
-	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium >/dev/null; } || echo "no browser: tests say what that means"
+system:  ## install the browser and the terminal that tests drive, where that can be done
+	@{ command -v chromium && command -v tmux; } >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium tmux >/dev/null; } || \
+	  echo "no browser or no terminal: tests say what that means"
 
 trust: $(VENV)/installed  ## try for hours what is promised under faults
 	$(BIN)/python -m trust all
@@ -45,7 +46,7 @@ fix: $(VENV)/installed  ## format, and mend what can be mended
 docs: $(VENV)/installed  ## make the pages that are drawn from the code
 	$(BIN)/python docs/make.py
 
-pictures: $(VENV)/installed browser  ## take the pictures of the dashboard in docs/images
+pictures: $(VENV)/installed system  ## take the pictures of the dashboard in docs/images
 	PYTHONPATH=tests $(BIN)/python -m browser.pictures
 
 bench: $(VENV)/installed  ## measure speed, beside other queues, into bench/README.md

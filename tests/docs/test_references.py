@@ -21,6 +21,7 @@ from zizq.cli.queues import queues
 from zizq.cli.restore import restore
 from zizq.cli.tls import tls
 from zizq.cli.token import token
+from zizq.cli.top import top
 from zizq.cli.upkeep import backup, compact
 from zizq.cli.work import work
 from zizq.server.settings import flag_of, options, variable_of
@@ -42,7 +43,7 @@ FLAGS |= {flag for found in GROUPS.values() for option in found for flag in opti
 FLAGS |= {flag for option in doctor.params for flag in option.opts}
 VARIABLES = {variable_of(setting.name) for setting, _ in options()} | {str(option.envvar) for option in WORK}
 
-for command in (backup, compact, restore, health):
+for command in (backup, compact, restore, health, top):
     found = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     FLAGS |= {flag for option in found for flag in option.opts}
     VARIABLES |= {str(option.envvar) for option in found if option.envvar}
@@ -166,7 +167,7 @@ def test_every_page_can_be_reached() -> None:
 
 
 def test_blocks_say_what_they_are() -> None:
-    known = {"python", "console", "sh", "ini", "json", "mermaid", "yaml", "nginx", "caddy"}
+    known = {"python", "console", "sh", "ini", "json", "mermaid", "yaml", "nginx", "caddy", "text"}
     unnamed: list[Block] = [one for page in OURS for one in blocks(page) if one.language not in known]
     assert unnamed == []
 

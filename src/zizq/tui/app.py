@@ -91,7 +91,6 @@ class Top(App[None]):
     def on_mount(self) -> None:
         """Begin to listen, and to draw."""
         self._line.display = self._detail.display = False
-        self._arrange()
         self.set_interval(self._refresh_s, self.draw)
         if self._feed is not None:
             self._feeding = asyncio.create_task(self._feed.run())
@@ -103,8 +102,8 @@ class Top(App[None]):
             await asyncio.gather(self._feeding, return_exceptions=True)
 
     def on_resize(self, event: events.Resize) -> None:
-        """The terminal has another size."""
-        self._arrange()
+        """The terminal has another size: the details go where there is more room."""
+        self.set_class(event.size.width >= SIDE_BY_SIDE, "wide")
 
     async def run_action(
         self,
@@ -126,9 +125,6 @@ class Top(App[None]):
         for part in self._parts:
             if part.display and part.is_mounted:
                 part.update()
-
-    def _arrange(self) -> None:
-        self.set_class(self.size.width >= SIDE_BY_SIDE, "wide")
 
     # ── keys ─────────────────────────────────────────────────────────────────────────────────────────
 

@@ -38,14 +38,7 @@ def cut(text: str, width: int) -> str:
     """A text that takes so many columns at most; what is cut off is told by a mark."""
     if cells(text) <= width:
         return text
-    if width < 1:
-        return ""
-    taken, room = 0, width - 1
-    for index, character in enumerate(text):
-        taken += _cells_of(character)
-        if taken > room:
-            return text[:index] + "…"
-    return text
+    return text[: _fitting(text, width - 1)] + "…" if width >= 1 else ""
 
 
 def padded(text: str, width: int, is_number: bool = False) -> str:
@@ -65,12 +58,12 @@ def fit(left: Iterable[Span], right: Iterable[Span], width: int) -> Line:
 
 
 def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
-    """The lines of a text of others, none wider than so many columns; those that go on are set in."""
+    """The lines of a text of others, none wider than so many columns, 4 at the least; those that go on are set in."""
     found = []
     for line in text.splitlines() or [""]:
         rest, start = printable(line.expandtabs(4)), 0
         while cells(rest) > width - start:
-            taken = max(len(cut(rest, width - start)) - 1, 1)
+            taken = max(_fitting(rest, width - start), 1)
             found.append(" " * start + rest[:taken])
             rest, start = rest[taken:], min(indent, width // 2)
         found.append(" " * start + rest)
@@ -85,6 +78,16 @@ def _cut_line(line: Line, width: int) -> Line:
             break
         kept.append(Span(cut(span.text, room), span.style))
     return tuple(kept)
+
+
+def _fitting(text: str, width: int) -> int:
+    """How many of the first characters take so many columns at most."""
+    taken = 0
+    for number, character in enumerate(text):
+        taken += _cells_of(character)
+        if taken > width:
+            return number
+    return len(text)
 
 
 def _cells_of(character: str) -> int:

@@ -27,17 +27,14 @@ class JobList:
     def __init__(self, name: ListName) -> None:
         self.name = name
         self.jobs: list[AdminJob] = []
+        self.keys: list[str] = []
+        """The identifiers of these jobs."""
         self.first = 0
         self.total = 0
         self.cursor = Cursor()
         self.is_known = False
         self.is_stale = True
         self._is_lost = False
-
-    @property
-    def keys(self) -> list[str]:
-        """The identifiers of the jobs that are here."""
-        return [job.id for job in self.jobs]
 
     @property
     def selected(self) -> AdminJob | None:
@@ -81,6 +78,7 @@ class JobList:
             return
         self.cursor.shift(self.first - window.first_position)
         self.jobs, self.first, self.total = list(window.items), window.first_position, window.total
+        self.keys = [job.id for job in window.items]
         self.is_known, self.is_stale, self._is_lost = True, False, False
         self.cursor.settle(self.keys)
 
@@ -98,11 +96,12 @@ class JobList:
         was_selected = self.cursor.edge is None and self.cursor.key == job.id
         if not self._drop(job.id):
             self.total += 1
-        place = bisect_left([self._order(other) for other in self.jobs], self._order(job))
+        place = bisect_left(self.jobs, self._order(job), key=self._order)
         if place == 0 and self.first > 0:
             self.first += 1
         elif place < len(self.jobs) or self._end + 1 >= self.total:
             self.jobs.insert(place, job)
+            self.keys.insert(place, job.id)
             self._trim()
         if was_selected:
             self.cursor.key = job.id
@@ -118,10 +117,10 @@ class JobList:
             self.is_stale = True
 
     def _drop(self, job_id: str) -> bool:
-        row = next((row for row, job in enumerate(self.jobs) if job.id == job_id), None)
-        if row is None:
+        if job_id not in self.keys:
             return False
-        del self.jobs[row]
+        row = self.keys.index(job_id)
+        del self.jobs[row], self.keys[row]
         if row < self.cursor.row:
             self.cursor.shift(-1)
         return True
@@ -151,8 +150,8 @@ class JobList:
         if len(self.jobs) <= _MOST:
             return
         if self.cursor.row < _MOST // 2:
-            del self.jobs[-1]
+            del self.jobs[-1], self.keys[-1]
         else:
-            del self.jobs[0]
+            del self.jobs[0], self.keys[0]
             self.first += 1
             self.cursor.shift(-1)

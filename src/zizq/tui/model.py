@@ -23,6 +23,9 @@ from zizq.wire.insight import FailureInsight, Overview
 
 RESYNC_S = 1.0
 """Seconds between two requests for the same list, unless the user goes elsewhere in it."""
+RELOOK_S = 5.0
+"""Seconds after which a part that does not begin at the head is asked for again: the server says nothing of what goes
+on before it, so that positions are true only for a while."""
 ANSWER_S = 5.0
 """Seconds after which an answer is no longer waited for."""
 
@@ -209,8 +212,9 @@ class Model:
         jobs = self.job_list
         if not self.link.is_up or jobs is None:
             return
-        is_due = not self.is_paused and now_s - self._last_asked_s >= RESYNC_S
-        if self._is_urgent or (is_due and (jobs.is_stale or jobs.is_short)):
+        waited_s = 0.0 if self.is_paused else now_s - self._last_asked_s
+        is_lacking = waited_s >= RESYNC_S and (jobs.is_stale or jobs.is_short)
+        if self._is_urgent or is_lacking or (waited_s >= RELOOK_S and jobs.first > 0):
             self._subscribe(jobs)
             self._asked_s = self._last_asked_s = now_s
 
@@ -381,7 +385,8 @@ class Model:
         if self.detailed is None:
             self.detailed = jobs.selected
             return
-        new = next((job for job in jobs.jobs if job.id == self.detailed.id), None)
+        is_here = self.detailed.id in jobs.keys
+        new = jobs.jobs[jobs.keys.index(self.detailed.id)] if is_here else None
         # What a change tells of a job has no details: those that are known stay.
         if new is not None and not (new.payload is msgspec.UNSET and self.detailed.payload is not msgspec.UNSET):
             self.detailed = new

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from textual.pilot import Pilot
 
 from unit.tui.recorded import ID, URL, job, snapshot, told
-from unit.tui.screens import SIZES, compare, screen, text_of, utc
+from unit.tui.screens import FOLDER, SIZES, compare, screen, text_of, utc
 from zizq.tui import messages
 from zizq.tui.app import Top
+from zizq.tui.heading import HELP
 from zizq.tui.messages import Window
 from zizq.tui.model import TABS, Model, Tab
 
@@ -85,6 +88,12 @@ async def test_no_size_is_too_small_or_too_large(size: tuple[int, int]) -> None:
     async with screen(size) as pilot:
         await pilot.press("d", "2", "d", "question_mark", "escape", "4", "d")
         await pilot.pause()
+
+
+def test_the_guide_shows_a_true_screen_and_all_keys() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "guides" / "top.md").read_text(encoding="utf-8")
+    assert f"```text\n{(FOLDER / 'queues-80x24.txt').read_text(encoding='utf-8')}```" in guide
+    assert "\n".join(f"| {keys} | {text} |" for keys, text in HELP) in guide
 
 
 async def test_a_job_is_deleted_only_after_a_yes() -> None:

@@ -23,7 +23,7 @@ from unit.tui.recorded import (
 from zizq.tui import messages
 from zizq.tui.cursor import Edge
 from zizq.tui.messages import FindResult, ListName, Window
-from zizq.tui.model import RESYNC_S, TABS, Model, Tab
+from zizq.tui.model import RELOOK_S, RESYNC_S, TABS, Model, Tab
 
 EMPTY = Window(items=[], first_position=0, total=0)
 
@@ -126,6 +126,18 @@ def test_a_list_is_asked_for_anew_when_the_user_would_run_out_of_it_though_not_t
     assert request == messages.Subscribe(list=ListName.READY, anchor=messages.Head(), limit=200)
     model.tick(1004.0)
     assert model.take_requests() == [], "while the answer is awaited"
+
+
+def test_positions_far_from_the_head_are_asked_for_now_and_then() -> None:
+    model = ready()
+    model.move(190)
+    model.tick(1002.0)
+    model.hear(snapshot(first=90))
+    model.take_requests()
+    model.tick(1002.0 + RELOOK_S - 0.1)
+    assert model.take_requests() == []
+    model.tick(1002.0 + RELOOK_S)
+    assert len(model.take_requests()) == 1
 
 
 def test_a_failure_may_be_a_death() -> None:
