@@ -27,7 +27,8 @@ class Terminal:
 
     def __init__(self, folder: Path, command: Sequence[str], size: tuple[int, int] = (80, 24)) -> None:
         self._socket = folder / "tmux"
-        self._command = shlex.join(command)
+        # These variables, where somebody has set them, would tell the program of another size.
+        self._command = shlex.join(["env", "-u", "COLUMNS", "-u", "LINES", *command])
         self._size = size
 
     def type(self, *keys: str) -> None:
