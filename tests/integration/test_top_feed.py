@@ -44,8 +44,9 @@ async def until(is_so: Callable[[], object]) -> None:
 
 
 async def test_the_model_hears_what_the_server_says() -> None:
-    async with fake_admin() as admin, feeding(admin.url, "secret") as (model, _):
+    async with fake_admin() as admin, feeding(admin.url, "secret") as (model, feed):
         model.choose_tab(Tab.QUEUES)
+        feed.want(model.wanted())
         await until(lambda: model.link.is_up and model.server and model.overview and model.shelves["queues"].is_known)
         asked = [await admin.next_heard("subscribe") for _ in ListName]
         assert [one["list"] for one in asked] == list(ListName)
@@ -61,7 +62,8 @@ async def test_what_the_model_asks_is_sent() -> None:
 
 
 async def test_rubbish_does_no_harm() -> None:
-    async with fake_admin() as admin, feeding(admin.url) as (model, _):
+    async with fake_admin() as admin, feeding(admin.url) as (model, feed):
+        feed.want(model.wanted())
         await until(lambda: model.server)
         for text in ("", "[1]", b"\x00\xff", '{"event":"news"}'):
             await admin.say(text)
@@ -117,9 +119,10 @@ async def test_a_server_that_falls_silent_is_left(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_insights_that_a_server_does_not_have_are_told_so() -> None:
-    async with fake_admin() as admin, feeding(admin.url) as (model, _):
+    async with fake_admin() as admin, feeding(admin.url) as (model, feed):
         admin.insights.clear()
         model.choose_tab(Tab.CRON)
+        feed.want(model.wanted())
         await until(lambda: "crons" in model.refusals)
         assert model.refusals["crons"] == "This server does not tell of this."
 

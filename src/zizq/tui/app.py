@@ -54,7 +54,8 @@ class Top(App[None]):
         Binding("K", "scroll(-1)"),
         Binding("enter,d", "detail"),
         Binding("escape", "leave"),
-        Binding("slash", "search"),
+        # Before anybody else sees the key, so that what is typed after it, however fast, is the text.
+        Binding("slash", "search", priority=True),
         Binding("n", "find(True)"),
         Binding("N", "find(False)"),
         Binding("p", "pause"),
@@ -121,6 +122,7 @@ class Top(App[None]):
         self.model.tick(self._clock.mono_s())
         if self._feed is not None:
             self._feed.send(self.model.take_requests())
+            self._feed.want(self.model.wanted())
         self._detail.display = self.model.is_detailed
         for part in self._parts:
             if part.display and part.is_mounted:
@@ -176,7 +178,11 @@ class Top(App[None]):
     def action_search(self) -> None:
         """Type what to search for."""
         self._line.value, self._line.display = "", True
-        self._line.focus()
+        self.screen.set_focus(self._line)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A slash is part of the text while one is typed, and means nothing to a question."""
+        return action != "search" or (not self._line.display and len(self.screen_stack) == 1)
 
     def action_find(self, is_forward: bool) -> None:
         """Go to the next match, or the one before."""

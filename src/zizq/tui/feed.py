@@ -57,11 +57,19 @@ class Feed:
         self._poll_s = poll_s
         self._tls = tls_context(settings)
         self._outbox: asyncio.Queue[Request] = asyncio.Queue()
+        self._wanted: list[str] = []
+        self._is_other = asyncio.Event()
 
     def send(self, requests: Sequence[Request]) -> None:
         """Send messages, as soon as may be; those that wait when the connection breaks are dropped."""
         for request in requests:
             self._outbox.put_nowait(request)
+
+    def want(self, names: list[str]) -> None:
+        """Ask for these insights from now on; at once where they are others than before."""
+        if names != self._wanted:
+            self._wanted = names
+            self._is_other.set()
 
     async def run(self) -> None:
         """Feed the model, until cancelled."""
@@ -127,9 +135,11 @@ class Feed:
             # A cancellation that comes together with an answer is lost in pyreqwest: 1 of 300 where both are aimed at
             # one moment.
             while not _is_cancelled():
-                for name in self._model.wanted():
+                self._is_other.clear()
+                for name in self._wanted:
                     await self._ask(transport, name)
-                await asyncio.sleep(self._poll_s)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._is_other.wait(), self._poll_s)
         finally:
             await transport.close()
 

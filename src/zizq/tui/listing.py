@@ -108,13 +108,22 @@ class JobList:
         self.cursor.settle(self.keys)
 
     def remove(self, job_id: str) -> None:
-        """A job has gone."""
-        if self._drop(job_id):
+        """A job has gone, or has fallen out of the part that the server tells of."""
+        if self._may_have_fallen_out(job_id):
+            self.is_stale = True
+        elif self._drop(job_id):
             self.total -= 1
             self.cursor.settle(self.keys)
         elif self.first > 0:
             # It stood before these jobs or after them: only the server knows.
             self.is_stale = True
+
+    def _may_have_fallen_out(self, job_id: str) -> bool:
+        """Whether it is the job where the user is, at an end of what is here: then it stays until more is known."""
+        if self.cursor.edge is not None or job_id != self.cursor.key:
+            return False
+        is_last, is_first = job_id == self.keys[-1], job_id == self.keys[0]
+        return (is_last and self._end < self.total) or (is_first and self.first > 0)
 
     def _drop(self, job_id: str) -> bool:
         if job_id not in self.keys:

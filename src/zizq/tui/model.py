@@ -382,7 +382,7 @@ class Model:
         jobs = self.job_list
         if jobs is None:
             return
-        if self.detailed is None:
+        if self.detailed is None or (jobs.cursor.edge is not None and not self._is_same(jobs.selected)):
             self.detailed = jobs.selected
             return
         is_here = self.detailed.id in jobs.keys
@@ -390,6 +390,9 @@ class Model:
         # What a change tells of a job has no details: those that are known stay.
         if new is not None and not (new.payload is msgspec.UNSET and self.detailed.payload is not msgspec.UNSET):
             self.detailed = new
+
+    def _is_same(self, job: AdminJob | None) -> bool:
+        return job is not None and self.detailed is not None and job.id == self.detailed.id
 
     def _subscribe(self, jobs: JobList) -> None:
         limit = PAGE

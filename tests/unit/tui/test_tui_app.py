@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 
 from unit.tui.recorded import ID, URL, job, snapshot, told
@@ -128,6 +129,16 @@ async def test_what_is_typed_after_a_slash_is_searched_for() -> None:
         assert pilot.app.is_running, "a q in a search does not quit"
         await pilot.press("n")
         assert model_of(pilot).take_requests() == [request]
+
+
+async def test_a_text_that_comes_in_one_piece_with_its_slash_is_searched_for() -> None:
+    async with screen((80, 24)) as pilot:
+        for key in ("slash", "a", "5", "slash", "enter"):
+            character = {"slash": "/", "enter": "\r"}.get(key, key)
+            pilot.app.post_message(events.Key(key, character))
+        await pilot.pause()
+        [request] = [one for one in model_of(pilot).take_requests() if isinstance(one, messages.Find)]
+        assert (request.query.types, model_of(pilot).tab) == (("a5/",), Tab.IN_FLIGHT)
 
 
 async def test_a_search_is_left_by_escape() -> None:

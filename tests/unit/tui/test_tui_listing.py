@@ -103,6 +103,15 @@ def test_a_job_that_goes_from_nobody_knows_where_makes_the_list_stale() -> None:
     assert jobs.is_stale
 
 
+def test_where_the_user_is_a_job_at_the_end_of_what_is_here_may_only_have_fallen_out() -> None:
+    jobs = ready()
+    jobs.cursor.move(199, jobs.keys)
+    jobs.remove(ID.format(199))
+    assert jobs.selected is not None
+    assert (jobs.selected.id, jobs.is_stale) == (ID.format(199), True)
+    assert jobs.anchor == messages.Around(ID.format(199))
+
+
 def test_the_neighbours_of_the_selected_job_are_asked_for() -> None:
     jobs = ready()
     assert jobs.anchor == messages.Head()

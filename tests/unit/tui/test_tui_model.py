@@ -344,6 +344,15 @@ def test_a_job_that_is_read_of_stays_there_when_it_leaves_its_list() -> None:
     assert target.id == ID.format(0)
 
 
+def test_at_an_edge_the_details_go_with_the_selection() -> None:
+    model = ready()
+    model.toggle_detail()
+    model.go(Edge.TAIL)
+    model.hear(snapshot(first=TOTALS[ListName.READY] - 200))
+    assert model.detailed is not None
+    assert (model.detailed.id, model.has_left) == (selected_id(model), False)
+
+
 def test_jobs_are_deleted_and_retried() -> None:
     model = ready()
     model.delete(job(1))
