@@ -17,8 +17,8 @@ from zizq.errors import ConfigError
 from zizq.testing.clock import LoadedDice
 from zizq.tui import feed as feed_module
 from zizq.tui.feed import Feed, tls_context
-from zizq.tui.messages import DeleteJob, ListName
 from zizq.tui.model import Model, Tab
+from zizq.wire.events import DeleteJob, ListName
 
 
 @asynccontextmanager

@@ -18,10 +18,10 @@ from zizq.clock import Clock
 from zizq.tui.cursor import Edge
 from zizq.tui.dialogs import Help, Question
 from zizq.tui.feed import Feed
-from zizq.tui.messages import AdminJob, ListName
 from zizq.tui.model import TABS, Model
 from zizq.tui.search import HINT
 from zizq.tui.widgets import Detail, Header, Lines, Status, TabBar, Table
+from zizq.wire.events import AdminJob, ListName
 
 SIDE_BY_SIDE = 140
 """From how many columns on the details stand beside the table, and not below it."""

@@ -10,8 +10,8 @@ from msgspec import UNSET
 
 from zizq import words
 from zizq.tui.lines import Line, Span, Style, wrapped
-from zizq.tui.messages import AdminJob
 from zizq.tui.tables import age, error_text, rate, some_age, span
+from zizq.wire.events import AdminJob
 from zizq.wire.insight import BudgetInsight, CronInsight, FailureInsight, Flow, QueueInsight, WorkerInsight
 
 MOST_TEXT = 64 * 1024

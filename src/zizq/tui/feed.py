@@ -22,8 +22,9 @@ from zizq.client.settings import Settings
 from zizq.client.transport import ReqwestTransport
 from zizq.clock import Clock, Dice
 from zizq.errors import ConfigError, TransportError
-from zizq.tui.messages import Request, read_event, write_request
+from zizq.tui.messages import read_event, write_request
 from zizq.tui.model import Model
+from zizq.wire.events import Wish
 
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 5.0
@@ -56,11 +57,11 @@ class Feed:
         self._dice = dice
         self._poll_s = poll_s
         self._tls = tls_context(settings)
-        self._outbox: asyncio.Queue[Request] = asyncio.Queue()
+        self._outbox: asyncio.Queue[Wish] = asyncio.Queue()
         self._wanted: list[str] = []
         self._is_other = asyncio.Event()
 
-    def send(self, requests: Sequence[Request]) -> None:
+    def send(self, requests: Sequence[Wish]) -> None:
         """Send messages, as soon as may be; those that wait when the connection breaks are dropped."""
         for request in requests:
             self._outbox.put_nowait(request)

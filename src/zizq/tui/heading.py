@@ -7,9 +7,9 @@ from typing import NamedTuple
 from zizq import words
 from zizq.tui.lines import Line, Span, Style, cells, fit
 from zizq.tui.listing import JobList
-from zizq.tui.messages import ListName
 from zizq.tui.model import TABS, Model, Tab
 from zizq.tui.tables import age, rate
+from zizq.wire.events import ListName
 from zizq.words import printable
 
 TITLES = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from zizq.tui.cursor import Cursor, Edge
-from zizq.tui.messages import AdminJob, Around, Head, ListName, Offset, Tail, Window
+from zizq.wire.events import AdminJob, Around, Head, ListName, Offset, ShownWindow, Tail
 
 PAGE = 200
 """How many jobs to ask for at once: some screens of any height."""
@@ -71,7 +71,7 @@ class JobList:
 
     # ── what the server tells ────────────────────────────────────────────────────────────────────────
 
-    def load(self, window: Window) -> None:
+    def load(self, window: ShownWindow) -> None:
         """Take a new window, unless it is an answer to what was asked before the user went elsewhere."""
         if self.is_known and not self._fits(window):
             self.is_stale = True
@@ -82,7 +82,7 @@ class JobList:
         self.is_known, self.is_stale, self._is_lost = True, False, False
         self.cursor.settle(self.keys)
 
-    def choose(self, window: Window, position: int) -> None:
+    def choose(self, window: ShownWindow, position: int) -> None:
         """Take a window, and select the job at a position of the list."""
         row = position - window.first_position
         if 0 <= row < len(window.items):
@@ -134,7 +134,7 @@ class JobList:
             self.cursor.shift(-1)
         return True
 
-    def _fits(self, window: Window) -> bool:
+    def _fits(self, window: ShownWindow) -> bool:
         """Whether a window has the place where the user is; for a job that is gone, only once it was looked for."""
         end = window.first_position + len(window.items)
         if self.cursor.edge is Edge.HEAD:

@@ -16,9 +16,10 @@ from zizq.tui import messages, tables
 from zizq.tui.cursor import Cursor, Edge
 from zizq.tui.grid import Column, Row
 from zizq.tui.listing import PAGE, JobList
-from zizq.tui.messages import AdminJob, ListName, ServerInfo
 from zizq.tui.search import Search
 from zizq.tui.shelf import Shelf, shelves
+from zizq.wire import events
+from zizq.wire.events import AdminJob, ListName, ServerFacts
 from zizq.wire.insight import FailureInsight, Overview
 
 RESYNC_S = 1.0
@@ -72,7 +73,7 @@ class Model:
         self.url = url
         self.version = version
         self.link = Link(False, now_s)
-        self.server: ServerInfo | None = None
+        self.server: ServerFacts | None = None
         self.overview: Overview | None = None
         self.failures: list[FailureInsight] = []
         self.lists = {name: JobList(name) for name in ListName}
@@ -86,7 +87,7 @@ class Model:
         self.notice = ""
         self._search: Search | None = None
         self._last_text = ""
-        self._requests: list[messages.Request] = []
+        self._requests: list[events.Wish] = []
         self._asked_s: float | None = None
         self._last_asked_s = 0.0
         self._is_urgent = False
@@ -137,7 +138,7 @@ class Model:
         if name is ListName.DEAD and self.overview is not None:
             return self.overview.counts.dead
         if self.server is not None and name is not ListName.DEAD:
-            return self.server.total(name)
+            return messages.total(self.server, name)
         return self.lists[name].total if self.lists[name].is_known else None
 
     def _errors(self) -> Mapping[str, FailureInsight]:
@@ -150,7 +151,7 @@ class Model:
         self.link = Link(True, now_s)
         self._requests.clear()
         if self.is_detailed:
-            self._requests.append(messages.SetDetailLevel(True))
+            self._requests.append(events.SetDetailLevel(True))
         for name in ListName:
             self._subscribe(self.lists[name])
         self._asked_s = self._last_asked_s = now_s
@@ -166,14 +167,14 @@ class Model:
         if self.is_paused and not self._is_awaited(event):
             return
         self.server = event.server
-        if isinstance(event, messages.JobSnapshot):
+        if isinstance(event, events.JobSnapshot):
             self._load(event)
-        elif isinstance(event, messages.JobChanged):
+        elif isinstance(event, events.JobChanged):
             self._change(event)
-        elif isinstance(event, messages.FindResult):
+        elif isinstance(event, events.FindResult):
             self._found(event)
         for name, jobs in self.lists.items():
-            total = event.server.total(name)
+            total = messages.total(event.server, name)
             jobs.total = jobs.total if total is None else max(total, jobs.first + len(jobs.jobs))
         self._follow()
 
@@ -218,25 +219,25 @@ class Model:
             self._subscribe(jobs)
             self._asked_s = self._last_asked_s = now_s
 
-    def take_requests(self) -> list[messages.Request]:
+    def take_requests(self) -> list[events.Wish]:
         """What to send to the server, in order; it is forgotten here."""
         requests, self._requests = self._requests, []
         return requests
 
     def _is_awaited(self, event: messages.Event) -> bool:
         """Whether an event answers what the user did, so that it is shown in a pause too."""
-        if isinstance(event, messages.JobSnapshot):
+        if isinstance(event, events.JobSnapshot):
             return self._is_urgent or self._asked_s is not None
-        return isinstance(event, messages.FindResult)
+        return isinstance(event, events.FindResult)
 
-    def _load(self, event: messages.JobSnapshot) -> None:
+    def _load(self, event: events.JobSnapshot) -> None:
         self._asked_s, self._is_urgent = None, False
         for name, jobs in self.lists.items():
-            window = event.window(name)
+            window = messages.window(event, name)
             if window is not None:
                 jobs.load(window)
 
-    def _change(self, event: messages.JobChanged) -> None:
+    def _change(self, event: events.JobChanged) -> None:
         name = event.status.removesuffix("_removed")
         if name != event.status and name in self.lists:
             self.lists[ListName(name)].remove(event.id)
@@ -248,7 +249,7 @@ class Model:
         elif name in self.lists:
             self.lists[ListName(name)].is_stale = True
 
-    def _found(self, event: messages.FindResult) -> None:
+    def _found(self, event: events.FindResult) -> None:
         search = self._search
         if search is None or search.list is not event.list:
             return
@@ -310,7 +311,7 @@ class Model:
     def toggle_detail(self) -> None:
         """Open or close the panel that tells of the selected row in full."""
         self.is_detailed, self.detail_top = not self.is_detailed, 0
-        self._requests.append(messages.SetDetailLevel(self.is_detailed))
+        self._requests.append(events.SetDetailLevel(self.is_detailed))
         jobs = self.job_list
         if jobs is not None and jobs.selected is not None and self.is_detailed:
             # Whoever reads of one job wants it to stay the selected one.
@@ -352,14 +353,14 @@ class Model:
 
     def delete(self, job: AdminJob) -> None:
         """Delete a job."""
-        self._do(messages.DeleteJob(job.id), f"asked to delete {job.id}")
+        self._do(events.DeleteJob(job.id), f"asked to delete {job.id}")
 
     def retry(self, job: AdminJob) -> None:
         """Make a dead job ready again."""
-        self._do(messages.RetryJob(job.id), f"asked to retry {job.id}")
+        self._do(events.RetryJob(job.id), f"asked to retry {job.id}")
         self.lists[ListName.DEAD].is_stale = True
 
-    def _do(self, request: messages.Request, notice: str) -> None:
+    def _do(self, request: events.Wish, notice: str) -> None:
         if self.link.is_up:
             self._requests.append(request)
             self.notice = notice
@@ -398,4 +399,4 @@ class Model:
         limit = PAGE
         if self.server is not None and self.server.subscription_limit is not None:
             limit = min(limit, self.server.subscription_limit)
-        self._requests.append(messages.Subscribe(list=jobs.name, anchor=jobs.anchor, limit=limit))
+        self._requests.append(events.Subscribe(list=jobs.name, anchor=jobs.anchor, limit=limit))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from zizq.tui.listing import PAGE
-from zizq.tui.messages import Find, FromEnd, FromJob, FromStart, ListName, Query
+from zizq.wire.events import End, Find, JobIdAnchor, ListName, Query, Start
 
 HINT = "part of a type, or queue:NAME"
 _QUEUE = ("queue:", "q:")
@@ -21,7 +21,7 @@ def read_query(text: str) -> Query:
         rest = word.removeprefix(prefix)
         if rest:
             (queues if prefix in _QUEUE else types).append(rest)
-    return Query(queues=tuple(queues), types=tuple(types))
+    return Query(queues, types)
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Search:
             from_job: The job to search from; None searches from the end that lies behind.
             limit: How many neighbours of what is found are wanted.
         """
-        start = FromStart() if self.is_forward else FromEnd()
-        anchor = start if from_job is None or self.is_around else FromJob(from_job)
+        start = Start() if self.is_forward else End()
+        anchor = start if from_job is None or self.is_around else JobIdAnchor(from_job)
         direction = "forward" if self.is_forward else "backward"
         return Find(list=self.list, anchor=anchor, direction=direction, query=read_query(self.text), limit=limit)  # type: ignore[arg-type]
 

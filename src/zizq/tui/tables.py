@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from zizq import words
 from zizq.tui.grid import Column, Row
-from zizq.tui.messages import AdminJob, ListName
+from zizq.wire.events import AdminJob, ListName
 from zizq.wire.insight import BudgetInsight, CronInsight, FailureInsight, QueueInsight, WorkerInsight
 
 NONE = "-"

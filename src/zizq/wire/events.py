@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from enum import StrEnum
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta
 
 from zizq.job import JobRecord
 from zizq.policy import Backoff, Retention
 
-ListName = Literal["ready", "in_flight", "scheduled", "dead"]
+
+class ListName(StrEnum):
+    """The lists of jobs that are told of."""
+
+    IN_FLIGHT = "in_flight"
+    READY = "ready"
+    SCHEDULED = "scheduled"
+    DEAD = "dead"
+
+
 MAX_LIMIT = 2000
 """The most jobs of a window."""
 DEFAULT_LIMIT = 200
@@ -39,6 +49,7 @@ class AdminJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retention: Retention | None = None
     unique_key: str | None = None
     unique_while: str | None = None
+    payload: Any = UNSET
 
 
 def admin_job(job: JobRecord, detail: bool) -> AdminJob:
@@ -65,15 +76,16 @@ def admin_job(job: JobRecord, detail: bool) -> AdminJob:
     )
 
 
-class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What comes with each event."""
+class ServerFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What comes with each event; this server limits no subscription."""
 
     version: str
     uptime_ms: int
-    tier: str = "pro"
+    tier: str
     total_ready: int
     total_in_flight: int
     total_scheduled: int
+    subscription_limit: int | None = None
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="heartbeat"):

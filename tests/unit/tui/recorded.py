@@ -6,10 +6,9 @@ from typing import Any
 
 import msgspec
 
-from zizq.tui import messages
-from zizq.tui.messages import AdminJob, JobSnapshot, ListName, ServerInfo, Window
 from zizq.tui.model import Model
-from zizq.wire import insight
+from zizq.wire import events, insight
+from zizq.wire.events import AdminJob, JobSnapshot, ListName, ServerFacts, ShownWindow
 from zizq.wire.insight import Counts, Flow
 
 NOW_AT = 1_767_225_600_000
@@ -33,9 +32,9 @@ def job(number: int, **fields: Any) -> AdminJob:
     return AdminJob(**{**common, **fields})
 
 
-def window(name: ListName, first: int, count: int, total: int) -> Window:
+def window(name: ListName, first: int, count: int, total: int) -> ShownWindow:
     """Neighbours in a list; the jobs there have the numbers of their positions."""
-    return Window(
+    return ShownWindow(
         items=[listed(name, number) for number in range(first, first + count)], first_position=first, total=total
     )
 
@@ -54,13 +53,13 @@ def listed(name: ListName, number: int) -> AdminJob:
 TOTALS = {ListName.IN_FLIGHT: 24, ListName.READY: 1_204_332, ListName.SCHEDULED: 87, ListName.DEAD: 3}
 
 
-def server(**fields: Any) -> ServerInfo:
+def server(**fields: Any) -> ServerFacts:
     """What every message says."""
-    common = {"version": "0.7.0", "uptime_ms": 273_600_000, "total_ready": TOTALS[ListName.READY]}
-    return ServerInfo(**{**common, "total_in_flight": 24, "total_scheduled": 87, **fields})
+    common = {"version": "0.7.0", "uptime_ms": 273_600_000, "tier": "pro", "total_ready": TOTALS[ListName.READY]}
+    return ServerFacts(**{**common, "total_in_flight": 24, "total_scheduled": 87, **fields})
 
 
-def snapshot(first: int = 0, count: int = 200, **windows: Window) -> JobSnapshot:
+def snapshot(first: int = 0, count: int = 200, **windows: ShownWindow) -> JobSnapshot:
     """The lists; `first` is where the window of the ready ones begins."""
     found = {name.value: window(name, 0, min(count, total), total) for name, total in TOTALS.items()}
     found["ready"] = window(ListName.READY, first, count, TOTALS[ListName.READY])
@@ -166,6 +165,6 @@ def told(first: int = 0) -> Model:
     return model
 
 
-def changed(status: str, number: int, known: AdminJob | None = None, **totals: int) -> messages.JobChanged:
+def changed(status: str, number: int, known: AdminJob | None = None, **totals: int) -> events.JobChanged:
     """A change of a job."""
-    return messages.JobChanged(server=server(**totals), id=ID.format(number), status=status, job=known)
+    return events.JobChanged(server=server(**totals), id=ID.format(number), status=status, job=known)

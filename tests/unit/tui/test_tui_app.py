@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from textual import events
+from textual.events import Key
 from textual.pilot import Pilot
 
 from unit.tui.recorded import ID, URL, job, snapshot, told
 from unit.tui.screens import FOLDER, SIZES, compare, screen, text_of, utc
-from zizq.tui import messages
 from zizq.tui.app import Top
 from zizq.tui.heading import HELP
-from zizq.tui.messages import Window
 from zizq.tui.model import TABS, Model, Tab
+from zizq.wire import events
+from zizq.wire.events import ShownWindow
 
 pytestmark = pytest.mark.usefixtures("utc")
 __all__ = ["utc"]
@@ -41,7 +41,7 @@ async def test_details_of_a_dead_job(size: tuple[int, int]) -> None:
         await pilot.press("5", "d")
         payload = {"card": "4711", "amounts": [1, 2.5], "note": "vérifié [bold] \x1b[31m"}
         dead = job(0, failed_at=1_767_222_000_000, attempts=26, payload=payload, retry_limit=25, unique_key="k:1")
-        model_of(pilot).hear(snapshot(dead=Window(items=[dead], first_position=0, total=1)))
+        model_of(pilot).hear(snapshot(dead=ShownWindow(items=[dead], first_position=0, total=1)))
         assert isinstance(pilot.app, Top)
         pilot.app.draw()
         await pilot.pause()
@@ -102,30 +102,30 @@ async def test_a_job_is_deleted_only_after_a_yes() -> None:
         await pilot.press("D", "n", "D", "escape", "D", "enter")
         assert model_of(pilot).take_requests() == []
         await pilot.press("D", "y")
-        assert model_of(pilot).take_requests() == [messages.DeleteJob(ID.format(0))]
+        assert model_of(pilot).take_requests() == [events.DeleteJob(ID.format(0))]
 
 
 async def test_what_is_deleted_is_what_was_asked_about() -> None:
     async with screen((80, 24)) as pilot:
         await pilot.press("2", "D")
-        model_of(pilot).hear(snapshot(first=0, ready=Window(items=[job(77)], first_position=0, total=1)))
+        model_of(pilot).hear(snapshot(first=0, ready=ShownWindow(items=[job(77)], first_position=0, total=1)))
         await pilot.press("y")
-        assert messages.DeleteJob(ID.format(0)) in model_of(pilot).take_requests()
+        assert events.DeleteJob(ID.format(0)) in model_of(pilot).take_requests()
 
 
 async def test_only_a_dead_job_is_retried_after_a_yes() -> None:
     async with screen((80, 24)) as pilot:
         await pilot.press("r", "y", "5", "r", "n")
-        assert not any(isinstance(one, messages.RetryJob) for one in model_of(pilot).take_requests())
+        assert not any(isinstance(one, events.RetryJob) for one in model_of(pilot).take_requests())
         await pilot.press("r", "y")
-        assert messages.RetryJob(ID.format(0)) in model_of(pilot).take_requests()
+        assert events.RetryJob(ID.format(0)) in model_of(pilot).take_requests()
 
 
 async def test_what_is_typed_after_a_slash_is_searched_for() -> None:
     async with screen((80, 24)) as pilot:
         await pilot.press("slash", *"queue", "colon", *"me q", "enter")
-        [request] = [one for one in model_of(pilot).take_requests() if isinstance(one, messages.Find)]
-        assert request.query == messages.Query(queues=("me",), types=("q",))
+        [request] = [one for one in model_of(pilot).take_requests() if isinstance(one, events.Find)]
+        assert request.query == events.Query(queues=["me"], types=["q"])
         assert pilot.app.is_running, "a q in a search does not quit"
         await pilot.press("n")
         assert model_of(pilot).take_requests() == [request]
@@ -135,17 +135,17 @@ async def test_a_text_that_comes_in_one_piece_with_its_slash_is_searched_for() -
     async with screen((80, 24)) as pilot:
         for key in ("slash", "a", "5", "slash", "enter"):
             character = {"slash": "/", "enter": "\r"}.get(key, key)
-            pilot.app.post_message(events.Key(key, character))
+            pilot.app.post_message(Key(key, character))
         await pilot.pause()
-        [request] = [one for one in model_of(pilot).take_requests() if isinstance(one, messages.Find)]
-        assert (request.query.types, model_of(pilot).tab) == (("a5/",), Tab.IN_FLIGHT)
+        [request] = [one for one in model_of(pilot).take_requests() if isinstance(one, events.Find)]
+        assert (request.query.types, model_of(pilot).tab) == (["a5/"], Tab.IN_FLIGHT)
 
 
 async def test_a_search_is_left_by_escape() -> None:
     async with screen((80, 24)) as pilot:
         await pilot.press("slash", "x", "escape", "2")
         assert model_of(pilot).tab is Tab.READY
-        assert not any(isinstance(one, messages.Find) for one in model_of(pilot).take_requests())
+        assert not any(isinstance(one, events.Find) for one in model_of(pilot).take_requests())
 
 
 async def test_keys_move_through_tabs_and_rows() -> None:

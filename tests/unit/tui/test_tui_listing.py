@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unit.tui.recorded import ID, job, listed, window
-from zizq.tui import messages
 from zizq.tui.cursor import Edge
 from zizq.tui.listing import JobList
-from zizq.tui.messages import AdminJob, ListName, Window
+from zizq.wire import events
+from zizq.wire.events import AdminJob, ListName, ShownWindow
 
 TOTAL = 1_000_000
 
@@ -109,19 +109,19 @@ def test_where_the_user_is_a_job_at_the_end_of_what_is_here_may_only_have_fallen
     jobs.remove(ID.format(199))
     assert jobs.selected is not None
     assert (jobs.selected.id, jobs.is_stale) == (ID.format(199), True)
-    assert jobs.anchor == messages.Around(ID.format(199))
+    assert jobs.anchor == events.Around(ID.format(199))
 
 
 def test_the_neighbours_of_the_selected_job_are_asked_for() -> None:
     jobs = ready()
-    assert jobs.anchor == messages.Head()
+    assert jobs.anchor == events.Head()
     jobs.cursor.move(150, jobs.keys)
     assert not jobs.is_short
     jobs.cursor.move(40, jobs.keys)
     assert jobs.is_short
-    assert jobs.anchor == messages.Around(ID.format(190))
+    assert jobs.anchor == events.Around(ID.format(190))
     jobs.cursor.go(Edge.TAIL, jobs.keys)
-    assert jobs.anchor == messages.Tail()
+    assert jobs.anchor == events.Tail()
 
 
 def test_a_window_that_answers_an_older_question_is_not_taken() -> None:
@@ -136,10 +136,10 @@ def test_a_window_that_answers_an_older_question_is_not_taken() -> None:
 def test_where_the_selected_job_is_gone_its_place_is_asked_for_and_taken() -> None:
     jobs = ready()
     jobs.cursor.move(150, jobs.keys)
-    jobs.load(Window(items=[], first_position=0, total=TOTAL))
-    assert jobs.anchor == messages.Offset(50)
+    jobs.load(ShownWindow(items=[], first_position=0, total=TOTAL))
+    assert jobs.anchor == events.Offset(50)
     others = [job(2000 + number) for number in range(200)]
-    jobs.load(Window(items=others, first_position=50, total=TOTAL))
+    jobs.load(ShownWindow(items=others, first_position=50, total=TOTAL))
     assert jobs.position == 150
     assert not jobs.is_stale
 
@@ -148,7 +148,7 @@ def test_a_list_that_is_empty_now_is_shown_empty() -> None:
     jobs = ready(count=3, total=3)
     jobs.cursor.move(1, jobs.keys)
     for _ in range(2):
-        jobs.load(Window(items=[], first_position=0, total=0))
+        jobs.load(ShownWindow(items=[], first_position=0, total=0))
     assert (jobs.jobs, jobs.selected, jobs.is_short) == ([], None, False)
 
 
@@ -159,7 +159,7 @@ def test_a_backlog_is_walked_through_without_being_loaded() -> None:
         jobs.cursor.move(9, jobs.keys)
         if jobs.is_short:
             anchor = jobs.anchor
-            assert isinstance(anchor, messages.Around)
+            assert isinstance(anchor, events.Around)
             first = max(int(anchor.id[21:]) - 100, 0)
             jobs.load(window(ListName.READY, first, 200, TOTAL))
         most = max(most, len(jobs.jobs))
@@ -186,7 +186,7 @@ def test_what_is_here_is_always_the_head_of_the_true_list(
     jobs = JobList(ListName.READY)
     jobs.cursor.height = height
     order = sorted(truth.values(), key=lambda one: (one.priority, one.id))
-    jobs.load(Window(items=order[:limit], first_position=0, total=len(order)))
+    jobs.load(ShownWindow(items=order[:limit], first_position=0, total=len(order)))
     for verb, number, priority in steps:
         if verb == "put":
             truth[ID.format(number)] = job(number, priority=priority)
@@ -207,7 +207,7 @@ def test_what_is_here_is_always_the_head_of_the_true_list(
 def test_lists_have_the_servers_orders() -> None:
     for name in (ListName.IN_FLIGHT, ListName.SCHEDULED):
         jobs = JobList(name)
-        jobs.load(Window(items=[], first_position=0, total=0))
+        jobs.load(ShownWindow(items=[], first_position=0, total=0))
         for number in (3, 1, 2):
             jobs.put(listed(name, number))
         assert jobs.keys == [ID.format(number) for number in (1, 2, 3)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from unit.tui.recorded import ID
-from zizq.tui import messages
-from zizq.tui.messages import ListName, read_event, write_request
+from zizq.tui.messages import read_event, total, write_request
+from zizq.wire import events
+from zizq.wire.events import ListName
 
 SERVER = (
     '"server":{"version":"0.7.4","uptime_ms":5,"tier":"free","total_ready":1,"total_in_flight":2,"total_scheduled":3}'
@@ -20,21 +21,21 @@ def test_a_snapshot_is_read_with_what_this_version_does_not_know() -> None:
     event = read_event(
         f'{{{SERVER},"event":"job_snapshot","ready":{WINDOW},"in_flight":{EMPTY},"scheduled":{EMPTY},"later":1}}'
     )
-    assert isinstance(event, messages.JobSnapshot)
+    assert isinstance(event, events.JobSnapshot)
     assert (event.ready.first_position, event.ready.total, event.ready.items[0].job_type) == (4, 9, "t")
     assert event.dead is None
-    assert event.server.total(ListName.SCHEDULED) == 3
-    assert event.server.total(ListName.DEAD) is None
+    assert total(event.server, ListName.SCHEDULED) == 3
+    assert total(event.server, ListName.DEAD) is None
 
 
 def test_changes_and_results_are_read() -> None:
     change = read_event(f'{{{SERVER},"event":"job_changed","id":"a","status":"ready","job":{JOB}}}')
-    assert isinstance(change, messages.JobChanged)
+    assert isinstance(change, events.JobChanged)
     assert change.job is not None
     found = read_event(f'{{{SERVER},"event":"find_result","list":"ready","matched_position":null,"window":{EMPTY}}}')
-    assert isinstance(found, messages.FindResult)
+    assert isinstance(found, events.FindResult)
     assert found.matched_position is None
-    assert isinstance(read_event(f'{{{SERVER},"event":"heartbeat"}}'), messages.Heartbeat)
+    assert isinstance(read_event(f'{{{SERVER},"event":"heartbeat"}}'), events.Heartbeat)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"event":"news"}', f'{{{SERVER},"event":"job_snapshot"}}', b"\xff"])
@@ -46,36 +47,36 @@ def test_what_cannot_be_read_is_no_event(text: str | bytes) -> None:
     ("request_", "text"),
     [
         (
-            messages.Subscribe(list=ListName.IN_FLIGHT, anchor=messages.Around("a"), limit=5),
+            events.Subscribe(list=ListName.IN_FLIGHT, anchor=events.Around("a"), limit=5),
             '{"type":"subscribe","list":"in_flight","anchor":{"kind":"around","id":"a","fallback":"nowhere"},"limit":5}',
         ),
         (
-            messages.Subscribe(list=ListName.READY, anchor=messages.Offset(7), limit=5),
+            events.Subscribe(list=ListName.READY, anchor=events.Offset(7), limit=5),
             '{"type":"subscribe","list":"ready","anchor":{"kind":"offset","offset":7},"limit":5}',
         ),
         (
-            messages.Subscribe(list=ListName.SCHEDULED, anchor=messages.Head(), limit=5),
+            events.Subscribe(list=ListName.SCHEDULED, anchor=events.Head(), limit=5),
             '{"type":"subscribe","list":"scheduled","anchor":{"kind":"head"},"limit":5}',
         ),
         (
-            messages.Subscribe(list=ListName.DEAD, anchor=messages.Tail(), limit=5),
+            events.Subscribe(list=ListName.DEAD, anchor=events.Tail(), limit=5),
             '{"type":"subscribe","list":"dead","anchor":{"kind":"tail"},"limit":5}',
         ),
-        (messages.SetDetailLevel(True), '{"type":"set_detail_level","detail":true}'),
-        (messages.DeleteJob(ID.format(1)), f'{{"type":"delete_job","id":"{ID.format(1)}"}}'),
-        (messages.RetryJob("a"), '{"type":"retry_job","id":"a"}'),
+        (events.SetDetailLevel(True), '{"type":"set_detail_level","detail":true}'),
+        (events.DeleteJob(ID.format(1)), f'{{"type":"delete_job","id":"{ID.format(1)}"}}'),
+        (events.RetryJob("a"), '{"type":"retry_job","id":"a"}'),
         (
-            messages.Find(
+            events.Find(
                 list=ListName.READY,
-                anchor=messages.FromJob("a"),
+                anchor=events.JobIdAnchor("a"),
                 direction="backward",
-                query=messages.Query(queues=("e",), types=()),
+                query=events.Query(queues=["e"], types=[]),
                 limit=9,
             ),
-            '{"type":"find","list":"ready","anchor":{"kind":"job_id","id":"a"},"direction":"backward",'
-            '"query":{"queues":["e"],"types":[]},"limit":9}',
+            '{"type":"find","list":"ready","anchor":{"kind":"job_id","id":"a"},"direction":"backward","limit":9,'
+            '"query":{"queues":["e"],"types":[]}}',
         ),
     ],
 )
-def test_a_request_stands_on_the_wire_as_the_protocol_says(request_: messages.Request, text: str) -> None:
+def test_a_request_stands_on_the_wire_as_the_protocol_says(request_: events.Wish, text: str) -> None:
     assert write_request(request_) == text

@@ -20,12 +20,12 @@ from unit.tui.recorded import (
     told,
     window,
 )
-from zizq.tui import messages
 from zizq.tui.cursor import Edge
-from zizq.tui.messages import FindResult, ListName, Window
 from zizq.tui.model import RELOOK_S, RESYNC_S, TABS, Model, Tab
+from zizq.wire import events
+from zizq.wire.events import FindResult, ListName, ShownWindow
 
-EMPTY = Window(items=[], first_position=0, total=0)
+EMPTY = ShownWindow(items=[], first_position=0, total=0)
 
 
 def selected_id(model: Model) -> str | None:
@@ -58,7 +58,7 @@ def test_with_the_connection_all_lists_are_asked_for() -> None:
     model = Model(URL, "0.7.0", 0.0)
     model.connected(1.0)
     requests = model.take_requests()
-    assert [one.list for one in requests if isinstance(one, messages.Subscribe)] == list(ListName)
+    assert [one.list for one in requests if isinstance(one, events.Subscribe)] == list(ListName)
     assert model.take_requests() == []
 
 
@@ -72,9 +72,9 @@ def test_after_a_break_the_user_is_where_they_were() -> None:
     assert model.link.since_s == 1010.0
     model.connected(1030.0)
     requests = model.take_requests()
-    assert requests[0] == messages.SetDetailLevel(True)
-    assert messages.Subscribe(list=ListName.READY, anchor=messages.Around(ID.format(30)), limit=200) in requests
-    assert messages.Subscribe(list=ListName.SCHEDULED, anchor=messages.Head(), limit=200) in requests
+    assert requests[0] == events.SetDetailLevel(True)
+    assert events.Subscribe(list=ListName.READY, anchor=events.Around(ID.format(30)), limit=200) in requests
+    assert events.Subscribe(list=ListName.SCHEDULED, anchor=events.Head(), limit=200) in requests
     model.hear(snapshot())
     assert selected_id(model) == ID.format(30)
 
@@ -84,7 +84,7 @@ def test_what_waits_to_be_sent_when_the_connection_breaks_is_not_sent_later() ->
     model.delete(job(1))
     model.disconnected("refused", 1010.0)
     model.connected(1011.0)
-    assert not any(isinstance(one, messages.DeleteJob) for one in model.take_requests())
+    assert not any(isinstance(one, events.DeleteJob) for one in model.take_requests())
 
 
 def test_without_a_connection_nothing_is_deleted() -> None:
@@ -97,9 +97,9 @@ def test_without_a_connection_nothing_is_deleted() -> None:
 
 def test_a_server_that_gives_less_is_asked_for_less() -> None:
     model = ready()
-    model.hear(messages.Heartbeat(server=server(subscription_limit=10)))
+    model.hear(events.Heartbeat(server=server(subscription_limit=10)))
     model.connected(1020.0)
-    assert {one.limit for one in model.take_requests() if isinstance(one, messages.Subscribe)} == {10}
+    assert {one.limit for one in model.take_requests() if isinstance(one, events.Subscribe)} == {10}
 
 
 # ── changes ──────────────────────────────────────────────────────────────────────────────────────────
@@ -123,7 +123,7 @@ def test_a_list_is_asked_for_anew_when_the_user_would_run_out_of_it_though_not_t
     assert model.take_requests() == []
     model.tick(1001.0 + RESYNC_S)
     [request] = model.take_requests()
-    assert request == messages.Subscribe(list=ListName.READY, anchor=messages.Head(), limit=200)
+    assert request == events.Subscribe(list=ListName.READY, anchor=events.Head(), limit=200)
     model.tick(1004.0)
     assert model.take_requests() == [], "while the answer is awaited"
 
@@ -148,14 +148,14 @@ def test_a_failure_may_be_a_death() -> None:
     model.take_requests()
     model.hear(changed("dead", 9))
     model.tick(1003.0)
-    assert model.take_requests() == [messages.Subscribe(list=ListName.DEAD, anchor=messages.Head(), limit=200)]
+    assert model.take_requests() == [events.Subscribe(list=ListName.DEAD, anchor=events.Head(), limit=200)]
 
 
 def test_a_tab_is_up_to_date_as_soon_as_it_is_shown() -> None:
     model = told()
     model.choose_tab(Tab.SCHEDULED)
     model.tick(1000.1)
-    assert model.take_requests() == [messages.Subscribe(list=ListName.SCHEDULED, anchor=messages.Head(), limit=200)]
+    assert model.take_requests() == [events.Subscribe(list=ListName.SCHEDULED, anchor=events.Head(), limit=200)]
 
 
 def test_after_the_last_tab_comes_the_first() -> None:
@@ -171,7 +171,7 @@ def test_going_on_asks_for_the_neighbours_at_once() -> None:
     model.move(185)
     model.tick(1001.01)
     assert model.take_requests() == [
-        messages.Subscribe(list=ListName.READY, anchor=messages.Around(ID.format(185)), limit=200)
+        events.Subscribe(list=ListName.READY, anchor=events.Around(ID.format(185)), limit=200)
     ]
     model.hear(snapshot(first=85))
     assert selected_id(model) == ID.format(185)
@@ -183,7 +183,7 @@ def test_the_tail_is_asked_for_and_shown() -> None:
     model = ready()
     model.go(Edge.TAIL)
     model.tick(1001.01)
-    assert model.take_requests() == [messages.Subscribe(list=ListName.READY, anchor=messages.Tail(), limit=200)]
+    assert model.take_requests() == [events.Subscribe(list=ListName.READY, anchor=events.Tail(), limit=200)]
     total = TOTALS[ListName.READY]
     model.hear(snapshot(first=total - 200))
     assert model.job_list is not None
@@ -206,11 +206,11 @@ def test_a_search_selects_what_it_finds_and_asks_for_its_neighbours() -> None:
     model.move(3)
     model.find("queue:bill card")
     assert model.take_requests() == [
-        messages.Find(
+        events.Find(
             list=ListName.READY,
-            anchor=messages.FromJob(ID.format(3)),
+            anchor=events.JobIdAnchor(ID.format(3)),
             direction="forward",
-            query=messages.Query(queues=("bill",), types=("card",)),
+            query=events.Query(queues=["bill"], types=["card"]),
             limit=200,
         )
     ]
@@ -218,7 +218,7 @@ def test_a_search_selects_what_it_finds_and_asks_for_its_neighbours() -> None:
     assert selected_id(model) == ID.format(5000)
     model.tick(1003.0)
     assert model.take_requests() == [
-        messages.Subscribe(list=ListName.READY, anchor=messages.Around(ID.format(5000)), limit=200)
+        events.Subscribe(list=ListName.READY, anchor=events.Around(ID.format(5000)), limit=200)
     ]
 
 
@@ -237,8 +237,8 @@ def test_the_next_and_the_one_before_are_searched_for_from_the_selected_job() ->
     model.take_requests()
     model.find_next(False)
     [request] = model.take_requests()
-    assert isinstance(request, messages.Find)
-    assert (request.direction, request.anchor) == ("backward", messages.FromJob(ID.format(50)))
+    assert isinstance(request, events.Find)
+    assert (request.direction, request.anchor) == ("backward", events.JobIdAnchor(ID.format(50)))
 
 
 def test_a_search_begins_anew_at_the_other_end_once() -> None:
@@ -247,8 +247,8 @@ def test_a_search_begins_anew_at_the_other_end_once() -> None:
     model.take_requests()
     model.hear(found(ListName.READY, None))
     [again] = model.take_requests()
-    assert isinstance(again, messages.Find)
-    assert again.anchor == messages.FromStart()
+    assert isinstance(again, events.Find)
+    assert again.anchor == events.Start()
     model.hear(found(ListName.READY, None))
     assert model.take_requests() == []
     assert model.notice == "/card: nothing matches in Ready"
@@ -284,7 +284,7 @@ def test_in_a_pause_the_screen_stands_still() -> None:
     model.toggle_pause()
     model.hear(changed("ready_removed", 0))
     model.hear(snapshot(first=500))
-    model.hear(messages.Heartbeat(server=server(total_ready=5)))
+    model.hear(events.Heartbeat(server=server(total_ready=5)))
     tell(model)
     assert (selected_id(model), model.total(ListName.READY)) == (ID.format(0), TOTALS[ListName.READY])
     assert model.wanted() == []
@@ -311,7 +311,7 @@ def test_after_a_pause_the_screen_shows_what_is_true() -> None:
     model.toggle_pause()
     model.toggle_pause()
     model.tick(1001.1)
-    assert model.take_requests() == [messages.Subscribe(list=ListName.READY, anchor=messages.Head(), limit=200)]
+    assert model.take_requests() == [events.Subscribe(list=ListName.READY, anchor=events.Head(), limit=200)]
 
 
 # ── details and changes ──────────────────────────────────────────────────────────────────────────────
@@ -320,9 +320,9 @@ def test_after_a_pause_the_screen_shows_what_is_true() -> None:
 def test_details_are_of_the_selected_job_and_have_its_payload() -> None:
     model = ready()
     model.toggle_detail()
-    assert model.take_requests() == [messages.SetDetailLevel(True)]
+    assert model.take_requests() == [events.SetDetailLevel(True)]
     items = [job(number, payload={"to": number}) for number in range(200)]
-    model.hear(snapshot(ready=Window(items=items, first_position=0, total=TOTALS[ListName.READY])))
+    model.hear(snapshot(ready=ShownWindow(items=items, first_position=0, total=TOTALS[ListName.READY])))
     assert model.detailed is not None
     assert model.detailed.payload == {"to": 0}
     model.hear(changed("ready", 0, job(0, attempts=7)))
@@ -330,7 +330,7 @@ def test_details_are_of_the_selected_job_and_have_its_payload() -> None:
     model.move(1)
     assert model.detailed.id == ID.format(1)
     model.toggle_detail()
-    assert model.take_requests() == [messages.SetDetailLevel(False)]
+    assert model.take_requests() == [events.SetDetailLevel(False)]
 
 
 def test_a_job_that_is_read_of_stays_there_when_it_leaves_its_list() -> None:
@@ -357,7 +357,7 @@ def test_jobs_are_deleted_and_retried() -> None:
     model = ready()
     model.delete(job(1))
     model.retry(job(2))
-    assert model.take_requests() == [messages.DeleteJob(ID.format(1)), messages.RetryJob(ID.format(2))]
+    assert model.take_requests() == [events.DeleteJob(ID.format(1)), events.RetryJob(ID.format(2))]
 
 
 def test_only_jobs_can_be_deleted() -> None:

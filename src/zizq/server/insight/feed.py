@@ -347,6 +347,7 @@ class Feed:
         return ServerFacts(
             version=self._insights.version,
             uptime_ms=self._insights.uptime_ms(),
+            tier="pro",
             total_ready=totals[JobList.READY],
             total_in_flight=totals[JobList.IN_FLIGHT],
             total_scheduled=totals[JobList.SCHEDULED],
