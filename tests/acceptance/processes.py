@@ -14,19 +14,19 @@ ZIZQ = [sys.executable, "-m", "zizq"]
 
 
 class ServerProcess:
-    """A `zizq serve` on a port of its own, which it keeps over restarts.
+    """A `zizq serve` on ports of its own, which it keeps over restarts.
 
     Args:
         root: The folder of its store.
         flags: More flags.
-        admin: Whether it serves the admin API too, on another port each time.
+        admin: Whether it serves the admin API too.
     """
 
     def __init__(self, root: Path, *flags: str, admin: bool = False) -> None:
         self._root = root
-        self._flags = [*(["--admin-port", "0"] if admin else ["--no-admin"]), *flags]
+        self._flags = flags
         self._last = "admin" if admin else "primary"
-        self._port = "0"
+        self._port = self._admin_port = "0"
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
         self.admin_url = ""
@@ -34,6 +34,7 @@ class ServerProcess:
     def start(self) -> None:
         """Start it, and wait until it listens."""
         command = [*ZIZQ, "serve", "--root-dir", str(self._root), "--port", self._port, "--log-format", "json"]
+        command += ["--admin-port", self._admin_port] if self._last == "admin" else ["--no-admin"]
         self._process = subprocess.Popen([*command, *self._flags], stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         for line in self._process.stdout:
@@ -43,6 +44,7 @@ class ServerProcess:
                 self._port = fields["addr"].rpartition(":")[2]
             if fields.get("api") == "admin":
                 self.admin_url = f"{fields['scheme']}://{fields['addr']}"
+                self._admin_port = fields["addr"].rpartition(":")[2]
             if fields.get("api") == self._last:
                 return
         raise RuntimeError(f"the server ended with {self._process.wait()} before it listened")

@@ -40,29 +40,34 @@ class Top(App[None]):
     CSS_PATH = "top.tcss"
     ENABLE_COMMAND_PALETTE = False
     AUTO_FOCUS = None  # keys are for the application, but for while a search is typed
+    # The application sees keys before anybody else: one after the other, so that what is typed after a slash, however
+    # fast, is the text of a search. `check_action` says when they are for somebody else.
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(str(number), f"tab({number})") for number in range(1, len(TABS) + 1)),
-        Binding("right", "next_tab(1)"),
-        Binding("left", "next_tab(-1)"),
-        Binding("down,j", "move(1)"),
-        Binding("up,k", "move(-1)"),
-        Binding("pagedown,ctrl+f", "page(1)"),
-        Binding("pageup,ctrl+b", "page(-1)"),
-        Binding("g,home", "go('head')"),
-        Binding("G,end", "go('tail')"),
-        Binding("J", "scroll(1)"),
-        Binding("K", "scroll(-1)"),
-        Binding("enter,d", "detail"),
-        Binding("escape", "leave"),
-        # Before anybody else sees the key, so that what is typed after it, however fast, is the text.
-        Binding("slash", "search", priority=True),
-        Binding("n", "find(True)"),
-        Binding("N", "find(False)"),
-        Binding("p", "pause"),
-        Binding("D", "delete"),
-        Binding("r", "retry"),
-        Binding("question_mark", "help"),
-        Binding("q,ctrl+c", "quit"),
+        Binding(keys, action, priority=True)
+        for keys, action in (
+            *((str(number), f"tab({number})") for number in range(1, len(TABS) + 1)),
+            ("right", "next_tab(1)"),
+            ("left", "next_tab(-1)"),
+            ("down,j", "move(1)"),
+            ("up,k", "move(-1)"),
+            ("pagedown,ctrl+f", "page(1)"),
+            ("pageup,ctrl+b", "page(-1)"),
+            ("g,home", "go('head')"),
+            ("G,end", "go('tail')"),
+            ("J", "scroll(1)"),
+            ("K", "scroll(-1)"),
+            ("enter,d", "detail"),
+            ("escape", "leave"),
+            ("slash", "search"),
+            ("n", "find(True)"),
+            ("N", "find(False)"),
+            ("p", "pause"),
+            ("D", "delete"),
+            ("r", "retry"),
+            ("question_mark", "help"),
+            ("q", "quit"),
+            ("ctrl+c", "abandon"),
+        )
     ]
 
     def __init__(self, model: Model, feed: Feed | None, clock: Clock, refresh_s: float) -> None:
@@ -128,6 +133,17 @@ class Top(App[None]):
             if part.display and part.is_mounted:
                 part.update()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While a question is open, or a text is typed, keys are for that; but for the ones that end it."""
+        if action == "abandon":
+            return True
+        is_asking, is_typing = len(self.screen_stack) > 1, self._line.display
+        return not is_asking and (not is_typing or action == "leave")
+
+    async def action_abandon(self) -> None:
+        """Quit, whatever is open."""
+        self.exit()
+
     # ── keys ─────────────────────────────────────────────────────────────────────────────────────────
 
     def action_tab(self, number: int) -> None:
@@ -179,10 +195,6 @@ class Top(App[None]):
         """Type what to search for."""
         self._line.value, self._line.display = "", True
         self.screen.set_focus(self._line)
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """A slash is part of the text while one is typed, and means nothing to a question."""
-        return action != "search" or (not self._line.display and len(self.screen_stack) == 1)
 
     def action_find(self, is_forward: bool) -> None:
         """Go to the next match, or the one before."""

@@ -29,6 +29,8 @@ RELOOK_S = 5.0
 on before it, so that positions are true only for a while."""
 ANSWER_S = 5.0
 """Seconds after which an answer is no longer waited for."""
+MOST_SEARCHES = 16
+"""Searches that wait for the one that is under way; who types more has lost their way."""
 
 
 class Tab(Enum):
@@ -86,6 +88,7 @@ class Model:
         self.detailed: AdminJob | None = None
         self.notice = ""
         self._search: Search | None = None
+        self._next_searches: list[bool] = []
         self._last_text = ""
         self._requests: list[events.Wish] = []
         self._asked_s: float | None = None
@@ -150,6 +153,7 @@ class Model:
         """The connection is there: tell the server anew what is wanted."""
         self.link = Link(True, now_s)
         self._requests.clear()
+        self._forget_searches()
         if self.is_detailed:
             self._requests.append(events.SetDetailLevel(True))
         for name in ListName:
@@ -251,8 +255,9 @@ class Model:
 
     def _found(self, event: events.FindResult) -> None:
         search = self._search
-        if search is None or search.list is not event.list:
+        if search is None or search.list != event.list:
             return
+        self._search = None
         if event.matched_position is not None:
             self.lists[event.list].choose(event.window, event.matched_position)
             self.notice = f"/{search.text}" + (": begun anew at the other end" if search.is_around else "")
@@ -262,12 +267,16 @@ class Model:
             self._requests.append(again.request(None))
         else:
             self.notice = f"/{search.text}: nothing matches in {self.tab.title}"
+            self._next_searches.clear()
+        if self._search is None and self._next_searches:
+            self.find_next(self._next_searches.pop(0))
 
     # ── what the user does ───────────────────────────────────────────────────────────────────────────
 
     def choose_tab(self, tab: Tab) -> None:
         """Show a tab."""
         self.tab, self.notice = tab, ""
+        self._forget_searches()
         jobs = self.job_list
         if jobs is not None:
             jobs.is_stale = True
@@ -326,6 +335,7 @@ class Model:
         """Select the next row that matches; an empty text repeats the last search."""
         if text.strip():
             self._last_text = text.strip()
+            self._forget_searches()
         self.find_next(True)
 
     def find_next(self, is_forward: bool) -> None:
@@ -333,6 +343,9 @@ class Model:
         text = self._last_text
         if not text:
             self.notice = "nothing was searched for yet: type / and a text"
+        elif self._search is not None:
+            # From where this one leads to.
+            self._next_searches = [*self._next_searches, is_forward][:MOST_SEARCHES]
         elif (jobs := self.job_list) is not None:
             self._search = Search(text, jobs.name, is_forward)
             selected = jobs.selected
@@ -343,6 +356,10 @@ class Model:
             is_found = shelf.find(text, is_forward)
             self.notice = f"/{text}" + ("" if is_found else f": nothing matches in {self.tab.title}")
             self.detail_top = 0
+
+    def _forget_searches(self) -> None:
+        self._search = None
+        self._next_searches.clear()
 
     def target(self) -> AdminJob | None:
         """The job that a key is about: the one that is told of in full, or else the selected one."""

@@ -127,8 +127,6 @@ async def test_what_is_typed_after_a_slash_is_searched_for() -> None:
         [request] = [one for one in model_of(pilot).take_requests() if isinstance(one, events.Find)]
         assert request.query == events.Query(queues=["me"], types=["q"])
         assert pilot.app.is_running, "a q in a search does not quit"
-        await pilot.press("n")
-        assert model_of(pilot).take_requests() == [request]
 
 
 async def test_a_text_that_comes_in_one_piece_with_its_slash_is_searched_for() -> None:

@@ -254,12 +254,25 @@ def test_a_search_begins_anew_at_the_other_end_once() -> None:
     assert model.notice == "/card: nothing matches in Ready"
 
 
+def test_a_search_that_is_asked_for_during_another_begins_where_that_one_leads() -> None:
+    model = ready()
+    model.find("card")
+    model.find_next(True)
+    model.find_next(False)
+    assert len(model.take_requests()) == 1
+    model.hear(found(ListName.READY, 50))
+    model.hear(found(ListName.READY, 60))
+    anchors = [one.anchor for one in model.take_requests() if isinstance(one, events.Find)]
+    assert anchors == [events.JobIdAnchor(ID.format(50)), events.JobIdAnchor(ID.format(60))]
+
+
 def test_an_empty_search_repeats_the_last() -> None:
     model = ready()
     model.find("  ")
     assert (model.take_requests(), model.notice) == ([], "nothing was searched for yet: type / and a text")
     model.find("card")
     [first] = model.take_requests()
+    model.hear(found(ListName.READY, 0))
     model.find("")
     assert model.take_requests() == [first]
 
