@@ -50,7 +50,7 @@ def rows_stay_and_go(terminal: Terminal, client: SyncClient, ids: list[str]) -> 
     terminal.type("n", "n")
     terminal.until("150 of 300", ids[149])
     terminal.type("d")
-    terminal.until(f"id        {ids[149]}", "queue     emails")
+    terminal.until(f"id        {ids[149]}", "queue     emails", "payload", " 149")
     terminal.type("D")
     terminal.until("Delete this job?", ids[149])
     terminal.type("y")

@@ -121,6 +121,30 @@ async def test_streams_are_told_of_with_what_they_hold(where):
         api.hang_up()
 
 
+async def test_a_job_is_told_of_in_full(where):
+    async with seen(**where) as server:
+        job_id = await server.enqueue(payload={"to": ["ada", 1.5, None]}, retry_limit=0)
+        await server.app.broker.take(server.app.broker.open_stream([], 5), 5)
+        await server.post(f"/jobs/{job_id}/failure", {"message": "boom", "backtrace": "x" * 10_000})
+        job = await server.look(f"job?id={job_id}", insight.JobInsight)
+        assert msgspec.json.decode(job.payload) == {"to": ["ada", 1.5, None]}
+        [error] = job.errors
+        assert (job.id, error.attempt, error.message, len(error.backtrace)) == (job_id, 1, "boom", 8192)
+
+
+async def test_a_payload_that_is_too_large_is_told_of_by_its_size():
+    async with seen() as server:
+        job_id = await server.enqueue(payload="x" * 65_536)
+        job = await server.look(f"job?id={job_id}", insight.JobInsight)
+        assert (job.payload, job.payload_size, job.errors) == (msgspec.UNSET, 65_541, [])
+
+
+@pytest.mark.parametrize("query", ["", "?id=", "?id=03fvmaj8q5po1huy5nd4xmi5f", "?id=%00", "?other=1"])
+async def test_a_job_that_is_not_there_is_not_told_of(query):
+    async with seen() as server:
+        assert (await server.admin.ask("GET", f"/insight/job{query}")).status == 404
+
+
 async def test_failures_that_look_alike_are_together(where):
     async with seen(**where) as server:
         ids = [await server.enqueue(retry_limit=limit) for limit in (5, 0, 0)]

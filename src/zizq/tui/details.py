@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from zizq import words
 from zizq.tui.lines import Line, Span, Style, wrapped
 from zizq.tui.tables import age, error_text, rate, some_age, span
 from zizq.wire.events import AdminJob
-from zizq.wire.insight import BudgetInsight, CronInsight, FailureInsight, Flow, QueueInsight, WorkerInsight
+from zizq.wire.insight import BudgetInsight, CronInsight, FailureInsight, Flow, JobInsight, QueueInsight, WorkerInsight
 
 MOST_TEXT = 64 * 1024
 """Characters of a payload that are shown: more helps nobody in a terminal, and takes long to fold into lines."""
@@ -54,7 +54,12 @@ def block(text: str, width: int) -> list[Line]:
 
 
 def job_lines(
-    job: AdminJob, gone_from: str | None, failure: FailureInsight | None, now_at: int, width: int
+    job: AdminJob,
+    gone_from: str | None,
+    failure: FailureInsight | None,
+    seen: JobInsight | None,
+    now_at: int,
+    width: int,
 ) -> list[Line]:
     """A job.
 
@@ -62,14 +67,15 @@ def job_lines(
         job: The job, with what the server says of it when details are asked for.
         gone_from: The list that it has left, if it has.
         failure: Why it failed last, as far as that is known.
+        seen: What was asked of this one job.
         now_at: The wall clock.
         width: How wide the panel is.
     """
     entries = [Entry("id", job.id)]
     if gone_from is not None:
         entries.append(Entry("", f"is no longer {gone_from}", "bad"))
-    if failure is not None:
-        entries.append(Entry("error", error_text(failure), "bad"))
+    if (error := seen.errors[0] if seen and seen.errors else failure) is not None:
+        entries.append(Entry("error", error_text(error), "bad"))
     limit = "" if job.retry_limit is None else f", retried {words.count(job.retry_limit)} times at most"
     entries += [
         Entry("type", job.job_type),
@@ -89,9 +95,24 @@ def job_lines(
         for name, value in (("backoff", job.backoff), ("retention", job.retention))
         if value is not None
     ]
-    lines = folded(entries, width)
-    if job.payload is not UNSET:
-        lines += [(Span("payload", "strong"),), *block(pretty(job.payload), width)]
+    return [*folded(entries, width), *_payload(job, seen, width), *_errors(seen, now_at, width)]
+
+
+def _payload(job: AdminJob, seen: JobInsight | None, width: int) -> list[Line]:
+    title: Line = (Span("payload", "strong"),)
+    if seen is not None and not isinstance(seen.payload, UnsetType):
+        return [title, *block(msgspec.json.format(bytes(seen.payload), indent=2).decode(), width)]
+    if seen is not None and seen.payload_size:
+        return folded([Entry("payload", f"{words.size(seen.payload_size)}: `zizq jobs show {job.id}` shows it")], width)
+    return [] if job.payload is UNSET else [title, *block(pretty(job.payload), width)]
+
+
+def _errors(seen: JobInsight | None, now_at: int, width: int) -> list[Line]:
+    lines: list[Line] = []
+    for error in seen.errors if seen is not None else ():
+        lines.append((Span(f"attempt {error.attempt} failed {words.instant(error.failed_at, now_at)}", "strong"),))
+        lines += block(error_text(error), width)
+        lines += block(error.backtrace, width) if error.backtrace else []
     return lines
 
 

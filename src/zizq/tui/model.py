@@ -20,7 +20,7 @@ from zizq.tui.search import Search
 from zizq.tui.shelf import Shelf, shelves
 from zizq.wire import events
 from zizq.wire.events import AdminJob, ListName, ServerFacts
-from zizq.wire.insight import FailureInsight, Overview
+from zizq.wire.insight import FailureInsight, JobInsight, Overview
 
 RESYNC_S = 1.0
 """Seconds between two requests for the same list, unless the user goes elsewhere in it."""
@@ -31,6 +31,8 @@ ANSWER_S = 5.0
 """Seconds after which an answer is no longer waited for."""
 MOST_SEARCHES = 16
 """Searches that wait for the one that is under way; who types more has lost their way."""
+JOB = "job?id="
+"""What the insight of one job is called, with its identifier after it."""
 
 
 class Tab(Enum):
@@ -86,6 +88,8 @@ class Model:
         self.is_detailed = False
         self.detail_top = 0
         self.detailed: AdminJob | None = None
+        self.inspected: JobInsight | None = None
+        self._inspected: tuple[str, int] | None = None
         self.notice = ""
         self._search: Search | None = None
         self._next_searches: list[bool] = []
@@ -184,10 +188,11 @@ class Model:
 
     def wanted(self) -> list[str]:
         """Which insights this screen needs."""
+        inspection = [JOB + self.detailed.id] if self.detailed is not None and self._is_job_wanted() else []
         if self.is_paused:
-            return []
+            return inspection
         source = self.tab.source
-        found = ["overview"] if isinstance(source, ListName) else ["overview", source]
+        found = [*inspection, "overview"] if isinstance(source, ListName) else ["overview", source]
         return [*found, "failures"] if self.tab is Tab.DEAD or self.is_detailed else found
 
     def read(self, name: str, body: bytes) -> None:
@@ -196,6 +201,10 @@ class Model:
         Raises:
             msgspec.DecodeError: When it is nothing of the kind.
         """
+        if name.startswith(JOB):
+            self.inspected = msgspec.json.decode(body, type=JobInsight)
+            self._note_inspected(name)
+            return
         if self.is_paused:
             return
         if name == "overview":
@@ -208,7 +217,21 @@ class Model:
 
     def refused(self, name: str, reason: str) -> None:
         """An insight that the server did not answer with."""
+        if name.startswith(JOB):
+            self._note_inspected(name)
+            return
         self.refusals[name] = reason
+
+    def _is_job_wanted(self) -> bool:
+        """Whether the job that is told of in full is not known in full, or has failed since."""
+        job = self.detailed
+        is_told = self.is_detailed and self.job_list is not None
+        return is_told and job is not None and self._inspected != (job.id, job.attempts)
+
+    def _note_inspected(self, name: str) -> None:
+        job = self.detailed
+        if job is not None and name == JOB + job.id:
+            self._inspected = job.id, job.attempts
 
     def tick(self, now_s: float) -> None:
         """Time has passed: ask for what is missing, though not too often."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from zizq import words
+from zizq.job import ErrorRecord
 from zizq.tui.grid import Column, Row
 from zizq.wire.events import AdminJob, ListName
 from zizq.wire.insight import BudgetInsight, CronInsight, FailureInsight, QueueInsight, WorkerInsight
@@ -138,7 +139,7 @@ def _job_texts(name: ListName, job: AdminJob, error: FailureInsight | None, now_
     return *common, age(now_at - taken_at), *more, span(max(taken_at - job.ready_at, 0)), failed
 
 
-def error_text(failure: FailureInsight) -> str:
+def error_text(failure: FailureInsight | ErrorRecord) -> str:
     """A failure in a line."""
     return f"{failure.error_type}: {failure.message}" if failure.error_type else failure.message
 

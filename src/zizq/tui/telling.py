@@ -23,4 +23,5 @@ def detail_lines(model: Model, now_at: int, width: int) -> list[Line]:
     if job is None:
         return []
     gone_from = TITLES[jobs.name] if model.has_left else None
-    return details.job_lines(job, gone_from, model.failure_of(job), now_at, width)
+    seen = model.inspected if model.inspected is not None and model.inspected.id == job.id else None
+    return details.job_lines(job, gone_from, model.failure_of(job), seen, now_at, width)

@@ -7,6 +7,9 @@ Instants are Unix milliseconds; ages and times end in their unit.
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
+
+from zizq.job import ErrorRecord
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +90,22 @@ class RunningJob(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     queue: str
     dequeued_at: int
+
+
+class JobInsight(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One job in full.
+
+    Args:
+        id: The job.
+        payload: What it is to be done with; not there when it is too large to be shown.
+        payload_size: How many bytes it takes in the store.
+        errors: Its last failures, the newest first; long backtraces are cut.
+    """
+
+    id: str
+    payload: msgspec.Raw | UnsetType = UNSET
+    payload_size: int = 0
+    errors: list[ErrorRecord] = []
 
 
 class WorkerInsight(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from textual.events import Key
 from textual.pilot import Pilot
 
 from unit.tui.recorded import ID, URL, job, snapshot, told
 from unit.tui.screens import FOLDER, SIZES, compare, screen, text_of, utc
+from zizq.job import ErrorRecord
 from zizq.tui.app import Top
 from zizq.tui.heading import HELP
 from zizq.tui.model import TABS, Model, Tab
 from zizq.wire import events
 from zizq.wire.events import ShownWindow
+from zizq.wire.insight import JobInsight
 
 pytestmark = pytest.mark.usefixtures("utc")
 __all__ = ["utc"]
@@ -40,8 +43,16 @@ async def test_details_of_a_dead_job(size: tuple[int, int]) -> None:
     async with screen(size) as pilot:
         await pilot.press("5", "d")
         payload = {"card": "4711", "amounts": [1, 2.5], "note": "vérifié [bold] \x1b[31m"}
-        dead = job(0, failed_at=1_767_222_000_000, attempts=26, payload=payload, retry_limit=25, unique_key="k:1")
+        dead = job(0, failed_at=1_767_222_000_000, attempts=26, retry_limit=25, unique_key="k:1")
         model_of(pilot).hear(snapshot(dead=ShownWindow(items=[dead], first_position=0, total=1)))
+        errors = [
+            ErrorRecord(
+                attempt=26, message="insufficient funds", error_type="CardError", backtrace="Traceback:\n  charge()",
+                dequeued_at=1_767_221_999_000, failed_at=1_767_222_000_000,
+            )
+        ]  # fmt: skip
+        seen = JobInsight(id=dead.id, payload=msgspec.Raw(msgspec.json.encode(payload)), payload_size=60, errors=errors)
+        model_of(pilot).read(f"job?id={dead.id}", msgspec.json.encode(seen))
         assert isinstance(pilot.app, Top)
         pilot.app.draw()
         await pilot.pause()

@@ -357,6 +357,25 @@ def test_a_job_that_is_read_of_stays_there_when_it_leaves_its_list() -> None:
     assert target.id == ID.format(0)
 
 
+def test_the_job_that_is_read_of_is_asked_for_once_and_again_when_it_has_failed() -> None:
+    model = ready()
+    assert model.wanted() == ["overview"]
+    model.toggle_detail()
+    name = f"job?id={ID.format(0)}"
+    assert model.wanted() == [name, "overview", "failures"]
+    model.read(name, b'{"id":"%s","payload":[1],"payload_size":2}' % ID.format(0).encode())
+    assert model.inspected is not None
+    assert model.wanted() == ["overview", "failures"]
+    model.hear(changed("ready", 0, job(0, attempts=7)))
+    assert model.wanted()[0] == name
+    model.refused(name, "gone")
+    assert model.wanted() == ["overview", "failures"]
+    model.toggle_pause()
+    assert model.wanted() == []
+    model.move(1)
+    assert model.wanted() == [f"job?id={ID.format(1)}"]
+
+
 def test_at_an_edge_the_details_go_with_the_selection() -> None:
     model = ready()
     model.toggle_detail()

@@ -62,7 +62,7 @@ def test_long_texts_are_folded_without_loss_or_what_a_terminal_obeys(text: str, 
 def test_a_payload_is_shown_in_part_when_it_is_long() -> None:
     lines = block("x" * (MOST_TEXT + 5), 80)
     assert plain(lines[-1]) == "… 5 more characters"
-    shown = job_lines(job(1, payload=None), None, None, NOW_AT, 60)
+    shown = job_lines(job(1, payload=None), None, None, None, NOW_AT, 60)
     assert [plain(line) for line in shown[-2:]] == ["payload", "null"]
 
 

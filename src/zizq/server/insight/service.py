@@ -13,6 +13,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
+import msgspec
+from msgspec import UNSET
+
 from zizq.budget import Budget
 from zizq.clock import Clock
 from zizq.engine.lists import JobList
@@ -29,12 +32,14 @@ from zizq.server.insight.recorder import NOTHING, Mark, Recorder, together
 from zizq.store.base import Store
 from zizq.store.facts import StorageFacts, Times
 from zizq.store.views import Tallied
+from zizq.wire.codec import Format, payload_to_send
 from zizq.wire.insight import (
     BudgetInsight,
     Counts,
     CronInsight,
     FailureInsight,
     Flow,
+    JobInsight,
     Overview,
     Point,
     QueueInsight,
@@ -51,6 +56,12 @@ REST = 50
 """How many times as long as a look at the store took nobody looks again: so looks take a fiftieth at most."""
 SEEDS = 300
 """Dead jobs that are read at the start, for the failures before it."""
+MOST_PAYLOAD = 65_536
+"""Bytes of a payload that is told of."""
+MOST_ERRORS = 5
+"""Failures of a job that are told of."""
+MOST_BACKTRACE = 8192
+"""Characters of a message or a backtrace that are told."""
 MOST_STREAMS = 1000
 """Streams that are told of."""
 MOST_JOBS = 100
@@ -266,6 +277,21 @@ class Insights:
             ],
         )
 
+    async def job(self, job_id: str) -> JobInsight | None:
+        """One job in full; None where there is none.
+
+        Raises:
+            Unavailable: When the store cannot be read.
+        """
+        job = await self._store.get(job_id, self._clock.wall_ms())
+        if job is None:
+            return None
+        payload = job.payload or msgspec.Raw()
+        # What takes long to be made JSON of would hold up everybody else.
+        shown = payload_to_send(payload, Format.JSON) if 0 < len(payload) <= MOST_PAYLOAD else UNSET
+        errors = await self._store.errors(job_id, None, "desc", MOST_ERRORS)
+        return JobInsight(id=job.id, payload=shown, payload_size=len(payload), errors=[_cut(one) for one in errors])
+
     async def failures(self) -> list[FailureInsight]:
         """Failures that look alike, together: those that were seen last first."""
         return self._failures.groups()
@@ -396,3 +422,8 @@ def _budget(budget: Budget, available: int) -> BudgetInsight:
         capacity=budget.capacity,
         available=available,
     )
+
+
+def _cut(error: ErrorRecord) -> ErrorRecord:
+    backtrace = error.backtrace and error.backtrace[:MOST_BACKTRACE]
+    return msgspec.structs.replace(error, message=error.message[:MOST_BACKTRACE], backtrace=backtrace)

@@ -38,8 +38,23 @@ class InsightHandlers:
             "crons": insights.crons,
             "budgets": insights.budgets,
         }
-        handlers = {name: _answering(question) for name, question in questions.items()} | {"history": self._history}
+        handlers = {name: _answering(question) for name, question in questions.items()} | {
+            "history": self._history,
+            "job": self._job,
+        }
         return {("GET", f"/insight/{name}"): (handler, op.Scope.READ) for name, handler in handlers.items()}
+
+    async def _job(self, scope: Scope, send: Send) -> int:
+        """GET /insight/job?id=ID."""
+        job_id = parse_qs(scope["query_string"].decode("latin-1")).get("id", [""])[-1]
+        try:
+            job = await self._insights.job(job_id)
+        except Unavailable as error:
+            return await refuse(error, "not to be read just now", send)
+        if job is None:
+            await respond(send, Response(404))
+            return 404
+        return await _answer(job, send)
 
     async def _history(self, scope: Scope, send: Send) -> int:
         """GET /insight/history."""
