@@ -34,7 +34,7 @@ class Top(App[None]):
         model: What is shown.
         feed: What tells the model of the server; None shows the model as it is.
         clock: The time.
-        refresh_s: The shortest time between two changes of the screen that the user did not ask for.
+        refresh_s: The shortest time between two changes of the screen that answer nothing the user did.
     """
 
     CSS_PATH = "top.tcss"
@@ -99,6 +99,7 @@ class Top(App[None]):
         self._line.display = self._detail.display = False
         self.set_interval(self._refresh_s, self.draw)
         if self._feed is not None:
+            self._feed.on_answer = self.draw
             self._feeding = asyncio.create_task(self._feed.run())
 
     async def on_unmount(self) -> None:

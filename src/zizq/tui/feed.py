@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
@@ -60,6 +60,8 @@ class Feed:
         self._outbox: asyncio.Queue[Wish] = asyncio.Queue()
         self._wanted: list[str] = []
         self._is_other = asyncio.Event()
+        self.on_answer: Callable[[], None] = lambda: None
+        """Called when what the user did is answered."""
 
     def send(self, requests: Sequence[Wish]) -> None:
         """Send messages, as soon as may be; those that wait when the connection breaks are dropped."""
@@ -119,6 +121,7 @@ class Feed:
                 event = read_event(message)
                 if event is not None:
                     self._model.hear(event)
+                    self._note_answer()
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
@@ -139,10 +142,16 @@ class Feed:
                 self._is_other.clear()
                 for name in self._wanted:
                     await self._ask(transport, name)
+                    self._note_answer()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._is_other.wait(), self._poll_s)
         finally:
             await transport.close()
+
+    def _note_answer(self) -> None:
+        if self._model.has_answer:
+            self._model.has_answer = False
+            self.on_answer()
 
     async def _ask(self, transport: ReqwestTransport, name: str) -> None:
         try:

@@ -90,6 +90,8 @@ class Model:
         self.detailed: AdminJob | None = None
         self.inspected: JobInsight | None = None
         self._inspected: tuple[str, int] | None = None
+        self.has_answer = False
+        """Whether what the user did was answered since this was last looked at: it is worth more than a tick."""
         self.notice = ""
         self._search: Search | None = None
         self._next_searches: list[bool] = []
@@ -231,7 +233,7 @@ class Model:
     def _note_inspected(self, name: str) -> None:
         job = self.detailed
         if job is not None and name == JOB + job.id:
-            self._inspected = job.id, job.attempts
+            self._inspected, self.has_answer = (job.id, job.attempts), True
 
     def tick(self, now_s: float) -> None:
         """Time has passed: ask for what is missing, though not too often."""
@@ -258,6 +260,7 @@ class Model:
         return isinstance(event, events.FindResult)
 
     def _load(self, event: events.JobSnapshot) -> None:
+        self.has_answer = self.has_answer or self._is_urgent
         self._asked_s, self._is_urgent = None, False
         for name, jobs in self.lists.items():
             window = messages.window(event, name)
@@ -280,7 +283,7 @@ class Model:
         search = self._search
         if search is None or search.list != event.list:
             return
-        self._search = None
+        self._search, self.has_answer = None, True
         if event.matched_position is not None:
             self.lists[event.list].choose(event.window, event.matched_position)
             self.notice = f"/{search.text}" + (": begun anew at the other end" if search.is_around else "")

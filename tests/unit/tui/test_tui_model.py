@@ -190,6 +190,18 @@ def test_the_tail_is_asked_for_and_shown() -> None:
     assert model.job_list.position == total - 1
 
 
+def test_only_answers_to_the_user_are_worth_more_than_a_tick() -> None:
+    model = ready()
+    model.has_answer = False
+    model.hear(snapshot())
+    model.hear(changed("ready_removed", 0))
+    assert not model.has_answer
+    model.move(190)
+    model.tick(1001.1)
+    model.hear(snapshot(first=90))
+    assert model.has_answer
+
+
 def test_a_row_of_the_screen_is_selected_by_the_mouse() -> None:
     model = ready()
     model.move(100)
