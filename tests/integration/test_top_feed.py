@@ -6,15 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 
-from integration.admin_fake import FakeAdmin, fake_admin
+from integration.admin_fake import fake_admin
+from integration.certificates import Certificates
 from unit.tui.recorded import ID
+from zizq import TLS
 from zizq.client.settings import check_settings
 from zizq.clock import SystemClock
 from zizq.errors import ConfigError
 from zizq.testing.clock import LoadedDice
+from zizq.testing.server import running_server
 from zizq.tui import feed as feed_module
 from zizq.tui.feed import Feed, tls_context
 from zizq.tui.model import Model, Tab
@@ -22,11 +26,11 @@ from zizq.wire.events import DeleteJob, ListName
 
 
 @asynccontextmanager
-async def feeding(url: str, token: str | None = None) -> AsyncIterator[tuple[Model, Feed]]:
+async def feeding(url: str, token: str | None = None, tls: TLS | None = None) -> AsyncIterator[tuple[Model, Feed]]:
     """A model that is fed for as long as the block lasts."""
     clock = SystemClock()
     model = Model(url, "0.7.0", clock.mono_s())
-    feed = Feed(model, check_settings(url, None, 5, 5, 5, token), clock, LoadedDice(), poll_s=0.01)
+    feed = Feed(model, check_settings(url, tls, 5, 5, 5, token), clock, LoadedDice(), poll_s=0.01)
     task = asyncio.create_task(feed.run())
     try:
         yield model, feed
@@ -127,13 +131,27 @@ async def test_insights_that_a_server_does_not_have_are_told_so() -> None:
         assert model.refusals["crons"] == "This server does not tell of this."
 
 
-def test_certificates_that_are_none_are_refused(tmp_path: object) -> None:
-    from zizq import TLS
+async def test_a_real_server_is_heard_over_mutual_tls(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    files, client = certificates.server(), certificates.client()
+    async with running_server(
+        no_admin=False,
+        admin_tls_cert=str(files.cert),
+        admin_tls_key=str(files.key),
+        admin_tls_client_ca=str(certificates.ca),
+    ) as server:
+        assert server.admin_url is not None
+        tls = TLS(str(certificates.ca), str(client.cert), str(client.key))
+        async with feeding(server.admin_url, tls=tls) as (model, feed):
+            feed.want(model.wanted())
+            await until(lambda: model.server and model.overview)
+        async with feeding(server.admin_url, tls=TLS(str(certificates.ca))) as (model, _):
+            await until(lambda: model.link.reason)
+            assert not model.server
 
+
+def test_certificates_that_are_none_are_refused() -> None:
     pem = b"-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n"
     with pytest.raises(ConfigError, match="certificates cannot be used"):
         tls_context(check_settings("https://127.0.0.1:1", TLS(pem), 5, 5, 5))
     assert tls_context(check_settings("http://127.0.0.1:1", None, 5, 5, 5)) is None
-
-
-__all__ = ["FakeAdmin"]
