@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unit.tui.recorded import ID, job, listed, window
-from zizq.tui.cursor import Edge
+from zizq.tui.cursor import Cursor, Edge
 from zizq.tui.listing import JobList
 from zizq.wire import events
 from zizq.wire.events import AdminJob, ListName, ShownWindow
@@ -211,3 +211,13 @@ def test_lists_have_the_servers_orders() -> None:
         for number in (3, 1, 2):
             jobs.put(listed(name, number))
         assert jobs.keys == [ID.format(number) for number in (1, 2, 3)]
+
+
+def test_a_row_keeps_its_line_of_the_screen_when_others_come_before_it() -> None:
+    cursor = Cursor()
+    cursor.height = 10
+    keys = [f"key {number}" for number in range(100)]
+    cursor.move(50, keys)
+    cursor.move(-3, keys)
+    cursor.settle([*(f"new {number}" for number in range(5)), *keys])
+    assert (cursor.key, cursor.row, cursor.row - cursor.top) == ("key 47", 52, 6)
