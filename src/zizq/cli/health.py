@@ -10,10 +10,10 @@ import msgspec
 
 from zizq.cli.connection import connection_to
 from zizq.cli.options import seconds, tls_of, tls_options
-from zizq.cli.texts import printable
 from zizq.client.options import TLS
 from zizq.client.settings import DEFAULT_URL, check_url
 from zizq.errors import ZizqError
+from zizq.words import printable
 
 _MOST_BYTES = 64 * 1024
 

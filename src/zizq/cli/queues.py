@@ -12,12 +12,13 @@ from zizq.cli.asking import ask, check_terminal
 from zizq.cli.changes import unless_interrupted
 from zizq.cli.options import with_client
 from zizq.cli.table import Column, Table, terminal_width
-from zizq.cli.texts import as_json, away, count_of, lines_of, plain, printable
+from zizq.cli.texts import as_json, count_of, lines_of, plain
 from zizq.cli.waiting import waiting
 from zizq.client.queue_calls import QueueState
 from zizq.client.sync import SyncClient
 from zizq.clock import SystemClock
 from zizq.job import Status
+from zizq.words import away, printable
 
 _COLUMNS = (
     Column("QUEUE", may_be_cut=True),
