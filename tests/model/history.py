@@ -106,7 +106,7 @@ class History:
     async def both(self, call: Any) -> None:
         """Ask both stores; what one of them answers or refuses, the other must too."""
         expected, found = await _outcome(call, self.oracle), await _outcome(call, self.store)
-        assert found == expected
+        assert found == expected, f"the store says {found}, the oracle {expected}"
 
     async def enqueue(self, jobs: list[tuple[str, int, int, dict[str, Any]]]) -> None:
         made = [

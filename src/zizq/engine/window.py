@@ -245,6 +245,8 @@ class ReadySet:
             limit: How many at most.
             now: The wall clock.
         """
+        # Whoever takes may come before the duty that looks at the clock.
+        self.purse.ring(now)
         windows = self._windows
         names = self._names(queues)
         heads = []

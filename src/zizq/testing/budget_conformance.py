@@ -170,6 +170,14 @@ class BudgetConformance(Suite):
             await bench.store.promote(NOW + 9000, 9)
             assert [job.id for job in await bench.take(now=NOW + 9000)] == ids[3:5]
 
+    async def test_a_take_sees_that_a_time_has_come_before_anybody_tells(self, tmp_path: Path) -> None:
+        async with self.bench(tmp_path) as bench:
+            await self.put(bench, "a", 1, per_second())
+            first, second = await bench.enqueue(self.drawing(bench, "a"), self.drawing(bench, "a"))
+            assert await bench.take_ids() == [first]
+            assert await bench.take(now=NOW + 999) == []
+            assert [job.id for job in await bench.take(now=NOW + 1000)] == [second]
+
     async def test_a_time_that_has_come_is_told_of_once(self, tmp_path: Path) -> None:
         async with self.bench(tmp_path) as bench:
             await self.put(bench, "a", 1, per_second())
