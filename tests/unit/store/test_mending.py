@@ -193,6 +193,14 @@ async def test_a_sync_that_fails_while_the_log_is_copied_is_mended_without_a_wri
         assert await bench.take_ids(1000) == ids
 
 
+async def test_reads_without_a_pause_do_not_keep_the_log_in_doubt(tmp_path: Path) -> None:
+    async with bench_at(tmp_path, **BUFFERED) as bench:
+        await bench.enqueue(bench.job())
+        bench.store._checkpoints.in_doubt = True  # type: ignore[attr-defined]
+        await bench.store.queues(NOW)
+        assert not bench.store._checkpoints.in_doubt  # type: ignore[attr-defined]
+
+
 async def test_a_database_that_cannot_be_read_is_not_opened_and_not_locked(disk: Disk, tmp_path: Path) -> None:
     async with bench_at(tmp_path) as bench:
         [job_id] = await bench.enqueue(bench.job())

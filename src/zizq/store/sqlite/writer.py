@@ -176,11 +176,12 @@ class Writer:
 
     def _run(self) -> None:
         while (calls := self._collect()) is not None:
-            pins = [call for call in calls if call.step is Step.PIN]
-            commits = (
-                [] if len(pins) == len(calls) else self._commit([call for call in calls if call.step is not Step.PIN])
-            )
-            commits += map(_pin, pins)
+            writes = [call for call in calls if call.step is not Step.PIN]
+            if not writes and self._checkpoints.in_doubt:
+                # Reads alone may come so thick that the thread never waits, which is when it looks after itself.
+                self._probe()
+            commits = self._commit(writes) if writes else []
+            commits += [_pin(call) for call in calls if call.step is Step.PIN]
             self._loop.call_soon_threadsafe(self._deliver, commits)
         self._checkpoints.close()
 
