@@ -48,6 +48,7 @@ VALUES = {
     "enqueue_batch_size": ("5", 5), "complete_batch_size": ("6", 6), "scheduler_batch_size": ("7", 7),
     "max_budgets": ("9", 9),
     "auth": ("tokens", "tokens"), "token_file": ("/t", Path("/t")), "reset": ("disabled", "disabled"),
+    "dashboard": ("read-only", "read-only"),
     "admin_host": ("::1", "::1"), "admin_port": ("0", 0),
     "tcp_user_timeout": ("0", 0), "drain_timeout": ("2s", 2000), "log_format": ("json", "json"),
     "log_level": ("warn", "warn"),
