@@ -25,6 +25,8 @@ from zizq.wire.events import AdminJob, ListName
 
 SIDE_BY_SIDE = 140
 """From how many columns on the details stand beside the table, and not below it."""
+LEAVING_S = 2.0
+"""Seconds that the connection may take to close when the program ends."""
 
 
 class Top(App[None]):
@@ -106,7 +108,8 @@ class Top(App[None]):
         """Cease to listen."""
         if self._feeding is not None:
             self._feeding.cancel()
-            await asyncio.gather(self._feeding, return_exceptions=True)
+            # What does not heed it in time is cancelled again when the event loop ends.
+            await asyncio.wait([self._feeding], timeout=LEAVING_S)
 
     def on_resize(self, event: events.Resize) -> None:
         """The terminal has another size: the details go where there is more room."""
