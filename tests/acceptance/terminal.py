@@ -28,7 +28,10 @@ class Terminal:
     def __init__(self, folder: Path, command: Sequence[str], size: tuple[int, int] = (80, 24)) -> None:
         self._socket = folder / "tmux"
         # These variables, where somebody has set them, would tell the program of another size.
-        self._command = shlex.join(["env", "-u", "COLUMNS", "-u", "LINES", *command])
+        run = shlex.join(["env", "-u", "COLUMNS", "-u", "LINES", *command])
+        # tmux at times knows that a program has ended, and not how.
+        self._status = folder / "status"
+        self._command = f"{run}; echo $? > {shlex.quote(str(self._status))}"
         self._size = size
 
     def type(self, *keys: str) -> None:
@@ -58,7 +61,7 @@ class Terminal:
     def status(self) -> int:
         """The exit status of the program, once it has ended."""
         end = time.monotonic() + MOST_SECONDS
-        while not (status := self._tmux("display-message", "-p", "#{pane_dead_status}").strip()):
+        while not (self._status.exists() and (status := self._status.read_text().strip())):
             assert time.monotonic() < end, self.screen()
             time.sleep(0.05)
         return int(status)
@@ -69,11 +72,7 @@ class Terminal:
 
     def __enter__(self) -> Terminal:
         columns, lines = self._size
-        # Set before the program starts, so that its last screen and status can be seen however soon it ends.
-        self._tmux(
-            "new-session", "-d", "-x", str(columns), "-y", str(lines), "sleep 60",
-            ";", "set-option", "-g", "remain-on-exit", "on", ";", "respawn-pane", "-k", self._command,
-        )  # fmt: skip
+        self._tmux("new-session", "-d", "-x", str(columns), "-y", str(lines), f"{self._command}; sleep 60")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
