@@ -52,8 +52,10 @@ log = logging.getLogger("zizq.insight")
 
 FLOW_S = 10
 """Seconds that rates and times are of."""
-REST = 50
-"""How many times as long as a look at the store took nobody looks again: so looks take a fiftieth at most."""
+REST = 20
+"""How many times as long as a look at the store took nobody looks again unasked: it takes a twentieth of the time."""
+LONGEST_REST_S = 5.0
+"""The most of that: a machine under load must not leave the history without its figures."""
 SEEDS = 300
 """Dead jobs that are read at the start, for the failures before it."""
 MOST_PAYLOAD = 65_536
@@ -124,6 +126,7 @@ class Insights:
         self._look = Look()
         self._looked_at_news = -1
         self._look_again_s = 0.0
+        self._looking = asyncio.Lock()
         self._samples: deque[Sample] = deque(maxlen=FLOW_S + 1)
         self.watchers: list[Watcher] = []
         """Who hears of what happens, besides."""
@@ -172,8 +175,7 @@ class Insights:
 
     async def sample(self) -> None:
         """Look at the store, if anything has happened, and note how things are."""
-        if self.recorder.news != self._looked_at_news and self._clock.mono_s() >= self._look_again_s:
-            await self._look_at_store()
+        await self._look_again(asked=False)
         marks = self.recorder.marks()
         same = bool(self._samples) and self._samples[-1].marks is marks
         total = self._samples[-1].total if same else together(marks.values())
@@ -181,6 +183,13 @@ class Insights:
         self._samples.append(Sample(self._clock.mono_s(), marks, total, facts.commits, facts.calls))
         now = self._clock.wall_ms()
         self._history.add(now, total, self.total(), _age(min(self._look.oldest.values(), default=None), now))
+
+    async def _look_again(self, *, asked: bool) -> None:
+        """Look at the store, if anything has happened; where nobody asked, only if the last look is long enough ago."""
+        async with self._looking:
+            is_rested = asked or self._clock.mono_s() >= self._look_again_s
+            if is_rested and self.recorder.news != self._looked_at_news:
+                await self._look_at_store()
 
     async def _look_at_store(self) -> None:
         news, began_s, now = self.recorder.news, self._clock.mono_s(), self._clock.wall_ms()
@@ -194,7 +203,7 @@ class Insights:
         self._look = Look(self._by_name(tallied), self._oldest_by_name(oldest), facts)
         self._looked_at_news = news
         ended_s = self._clock.mono_s()
-        self._look_again_s = ended_s + REST * (ended_s - began_s) if ended_s - began_s > 1 / REST else 0.0
+        self._look_again_s = ended_s + min(LONGEST_REST_S, REST * (ended_s - began_s))
 
     async def _seed(self) -> None:
         """Read the failures of the latest dead jobs."""
@@ -226,6 +235,7 @@ class Insights:
 
     async def overview(self) -> Overview:
         """The server as a whole."""
+        await self._look_again(asked=True)
         return Overview(
             version=self.version,
             uptime_ms=self.uptime_ms(),
@@ -242,6 +252,7 @@ class Insights:
 
         Of many, the later ones are one, which is paused where any of them is.
         """
+        await self._look_again(asked=True)
         now = self._clock.wall_ms()
         paused = {self.recorder.name(queue) for queue in await self._store.paused_queues()}
         marks = self._samples[-1].marks if self._samples else {}
