@@ -5,7 +5,8 @@ import socket
 import subprocess
 import sys
 import textwrap
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
 
 import pytest
 
@@ -356,3 +357,56 @@ def test_a_refused_stream_says_when_to_come_again():
         assert caught.value.retry_after == 3
 
     asyncio.run(main())
+
+
+class Forgetful:
+    """A call of pyreqwest whose answer comes together with a cancellation, which it forgets."""
+
+    status = 200
+
+    def __init__(self):
+        self.asked = asyncio.Event()
+
+    def __getattr__(self, name):
+        return lambda *args: self
+
+    async def send(self):
+        self.asked.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return self
+
+    async def bytes(self):
+        return b"{}"
+
+    def get_header(self, name):
+        return "application/json"
+
+
+async def test_a_cancellation_that_comes_together_with_the_answer_holds():
+    async with Client("http://127.0.0.1:1", format="json") as client:
+        client._transport._calls = calls = Forgetful()
+        asking = asyncio.create_task(client.health())
+        await calls.asked.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        client._transport._calls = SimpleNamespace(pop=lambda: None)
+
+
+async def test_a_call_that_is_made_on_the_way_out_of_a_cancelled_task_is_answered():
+    async def work(client):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await client.health()
+            healthy.set()
+
+    healthy = asyncio.Event()
+    async with running_server() as server, Client(server.url) as client:
+        working = asyncio.create_task(work(client))
+        await asyncio.sleep(0)
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        assert healthy.is_set()

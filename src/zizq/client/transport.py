@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 # The exceptions are imported here, and not by the extension when the first error comes: a signal that arrived
 # meanwhile would make that import fail, and the extension then aborts the process.
@@ -205,13 +205,17 @@ class ReqwestTransport:
         building = self._calls.get().request(method, _url(self._settings.url + path)).headers(headers)
         if body is not None:
             building.body_bytes(body)
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        cancels = task.cancelling()
         try:
             answer = await building.build().send()
-            return Response(
-                answer.status, answer.get_header("content-type"), bytes(await answer.bytes()), _pause(answer)
-            )
+            content = bytes(await answer.bytes())
         except foreign.RequestError as error:
             raise _translated(error, self._settings) from error
+        if task.cancelling() > cancels:
+            # pyreqwest forgets a cancellation that comes together with the answer.
+            raise asyncio.CancelledError
+        return Response(answer.status, answer.get_header("content-type"), content, _pause(answer))
 
     async def open_stream(self, request: Request) -> Stream:
         """The answer to a request, as soon as its head is there."""

@@ -96,7 +96,7 @@ async def _serve(settings: Settings, manager: Manager) -> None:
             log.info("stopping", extra={"fields": {"streams": streams}})
     finally:
         await app.stop()
-        _ignore_hang_ups()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         living.cancel()
     log.info("stopped")
     _tell("Server stopped.")
@@ -132,16 +132,14 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 def _note_hang_ups() -> asyncio.Event:
-    """An event that SIGHUP sets; from now on that signal does not end the process."""
+    """An event that SIGHUP sets; from now on that signal does not end the process.
+
+    Python's own handler, for that of the event loop goes with the loop, before the process has ended.
+    """
     hung_up = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
+    loop = asyncio.get_running_loop()
+    signal.signal(signal.SIGHUP, lambda number, frame: loop.call_soon_threadsafe(hung_up.set))
     return hung_up
-
-
-def _ignore_hang_ups() -> None:
-    """Let SIGHUP do nothing to the very end: left to the loop, it would end the process once the loop is closed."""
-    asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 async def _reload_on(hung_up: asyncio.Event, endpoints: Collection[Endpoint], manager: Manager, status: str) -> None:
