@@ -97,8 +97,9 @@ class AdminApi:
         finally:
             spent_ms = round((self._clock.mono_s() - began) * 1000, 3)
             fields = {"method": method, "path": target(scope), "status": status, "latency_ms": spent_ms}
-            # Refusals are told of already, and not one by one.
-            log.log(logging.DEBUG if status in (401, 403) else logging.INFO, "request", extra={"fields": fields})
+            # Who looks does so every second; and refusals are counted, and logged now and then, elsewhere.
+            is_plain = method in ("GET", "HEAD") or status in (401, 403)
+            log.log(logging.DEBUG if is_plain else logging.INFO, "request", extra={"fields": fields})
 
     async def _attended(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> int:
         """Wait for an answer that may take long, and give up when nobody is there any more to hear it."""
