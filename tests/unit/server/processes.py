@@ -17,6 +17,8 @@ from zizq.server.jq import Jq
 MIB = 2**20
 ENDLESS = "def f: f; f"
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+others: set[int] = set()
+"""Processes that were there before the test: those of a server that other tests share."""
 
 
 @asynccontextmanager
@@ -56,8 +58,9 @@ def children_of(pid: int) -> list[int]:
 
 
 def children() -> list[int]:
-    """Processes of jq that this one has, those that have ended but were not waited for included."""
-    return [pid for pid in children_of(os.getpid()) if is_dead(pid) or "jq_process" in contents(pid, "cmdline")]
+    """Processes of jq that the test has begun, those that have ended but were not waited for included."""
+    begun = [pid for pid in children_of(os.getpid()) if pid not in others]
+    return [pid for pid in begun if is_dead(pid) or "jq_process" in contents(pid, "cmdline")]
 
 
 def is_dead(pid: int) -> bool:
