@@ -193,6 +193,24 @@ async def test_a_sync_that_fails_while_the_log_is_copied_is_mended_without_a_wri
         assert await bench.take_ids(1000) == ids
 
 
+async def test_a_copy_of_the_log_that_meets_another_does_not_make_a_commit_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met = 0
+
+    def busy(*_: Any) -> Any:
+        nonlocal met
+        met += 1
+        raise apsw.BusyError
+
+    async with bench_at(tmp_path, **BUFFERED) as bench:
+        monkeypatch.setattr(bench.store._checkpoints, "_checkpoint", busy)  # type: ignore[attr-defined]
+        bench.store._checkpoints._copied = True  # type: ignore[attr-defined]
+        ids = await bench.enqueue(bench.job())
+        assert met == 1
+        assert await bench.take_ids() == ids
+
+
 async def test_reads_without_a_pause_do_not_keep_the_log_in_doubt(tmp_path: Path) -> None:
     async with bench_at(tmp_path, **BUFFERED) as bench:
         await bench.enqueue(bench.job())

@@ -161,7 +161,11 @@ class Checkpoints:
                 self.copied_at = SystemClock().wall_ms()
                 return done
             except apsw.BusyError:
-                raise
+                # Whoever cuts the log tries again. Any other copy is left for later: an error out of the hook would
+                # have SQLite report that a commit failed that has happened.
+                if mode != apsw.SQLITE_CHECKPOINT_PASSIVE:
+                    raise
+                return None
             except apsw.Error as error:
                 # The log keeps what was not copied. A disk that is full shows at the next commit.
                 _complain(error)
