@@ -35,7 +35,7 @@ from zizq.engine.selection import Range
 from zizq.job import Status
 from zizq.policy import Backoff
 from zizq.store.sqlite import changes as sqlite_changes
-from zizq.store.sqlite import rows
+from zizq.store import rows
 from zizq.store.sqlite.budget_statements import BudgetStatements
 from zizq.store.sqlite.key_statements import KeyStatements
 

@@ -27,7 +27,8 @@ from zizq.engine.purse import lane
 from zizq.engine.selection import Selection
 from zizq.errors import Refusal
 from zizq.job import JobRecord, Status
-from zizq.store.sqlite import rows, sql
+from zizq.store import rows
+from zizq.store.sqlite import sql
 from zizq.store.sqlite.budget_statements import BudgetStatements
 
 Kind = tuple[str, str, int]

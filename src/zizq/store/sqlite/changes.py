@@ -22,10 +22,10 @@ from zizq.engine.window import ReadySet
 from zizq.errors import Unavailable
 from zizq.job import JobRecord, Status
 from zizq.store.base import Changed
+from zizq.store.rows import STATUS
 from zizq.store.sqlite.change_statements import ApplyCall, Armed, ChangeCall, Kind, Moved
 from zizq.store.sqlite.flight import Flight
 from zizq.store.sqlite.mending import Lost
-from zizq.store.sqlite.rows import STATUS
 from zizq.store.sqlite.statements import Step
 
 FEW = 1000

@@ -27,7 +27,7 @@ from zizq.engine.changes import Delete
 from zizq.errors import BadRequest, ConfigError
 from zizq.ids import is_id
 from zizq.job import JobRecord, check_name
-from zizq.store.sqlite import rows
+from zizq.store import rows
 from zizq.store.sqlite.change_statements import decode_change, unless_pending
 from zizq.store.sqlite.flaws import JOB_COLUMNS, UNREADABLE, entry_flaws, job_flaws, read_job
 from zizq.store.sqlite.schema import MIGRATIONS, FolderLock, open_for_reading

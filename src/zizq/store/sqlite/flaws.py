@@ -14,7 +14,7 @@ from zizq.engine.unique import Scope
 from zizq.errors import BadRequest
 from zizq.ids import is_id
 from zizq.job import MAX_PRIORITY, TERMINAL, JobRecord, Status
-from zizq.store.sqlite import rows
+from zizq.store import rows
 
 Flaw = tuple[str, str]
 """Of which kind it is, and what is wrong."""

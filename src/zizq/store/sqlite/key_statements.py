@@ -16,7 +16,8 @@ from zizq.engine import unique
 from zizq.engine.decide import is_expired
 from zizq.errors import Outdated, Refusal
 from zizq.job import JobRecord, Status
-from zizq.store.sqlite import rows, sql
+from zizq.store import rows
+from zizq.store.sqlite import sql
 from zizq.store.sqlite.budget_statements import BudgetStatements
 from zizq.store.sqlite.change_statements import ChangeStatements
 from zizq.store.sqlite.cron_statements import CronStatements, Firing

@@ -20,8 +20,9 @@ import apsw
 
 from zizq.engine.selection import Selection
 from zizq.job import ErrorRecord, JobRecord, Status
+from zizq.store import rows
 from zizq.store.base import PAGE_BYTES, Order, Page
-from zizq.store.sqlite import rows, sql
+from zizq.store.sqlite import sql
 from zizq.store.sqlite.change_statements import Kind, decode_change, unless_pending
 
 _READY = rows.STATUS[Status.READY]

@@ -12,8 +12,8 @@ from zizq.engine.transitions import Cause
 from zizq.engine.window import ReadySet
 from zizq.job import JobRecord, Status
 from zizq.policy import Defaults
+from zizq.store import rows
 from zizq.store.base import Listener
-from zizq.store.sqlite import rows
 from zizq.store.sqlite.changes import Changes, Ice
 from zizq.store.sqlite.flight import Flight
 from zizq.store.sqlite.readers import Readers

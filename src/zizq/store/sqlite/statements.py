@@ -19,7 +19,8 @@ from zizq.engine.purse import Key
 from zizq.errors import Refusal
 from zizq.job import JobRecord
 from zizq.policy import Defaults
-from zizq.store.sqlite import rows, sql
+from zizq.store import rows
+from zizq.store.sqlite import sql
 from zizq.store.sqlite.budget_statements import BudgetStatements, SaveBudget
 from zizq.store.sqlite.change_statements import Armed, ChangeStatements, Known
 from zizq.store.sqlite.cron_statements import CronStatements

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from zizq.engine.lists import JobList, Key, ListQuery, first_of, in_order, key_in
 from zizq.job import JobRecord, Status
-from zizq.store.sqlite import pages, rows, sql
+from zizq.store import rows
+from zizq.store.sqlite import pages, sql
 from zizq.store.sqlite.change_statements import ready_lanes, unless_pending
 from zizq.store.sqlite.pages import Instant
 from zizq.store.views import Found, Window, find_in, window_in

@@ -1,4 +1,4 @@
-"""Rows to jobs and back, once for all statements."""
+"""Rows to jobs and back, once for all statements of all databases."""
 
 from __future__ import annotations
 

@@ -1,0 +1,129 @@
+"""Connections to one PostgreSQL database, and what its errors mean.
+
+Every statement runs inside a transaction, and none expects anything of the session: a pooler in transaction mode may
+stand between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from zizq.errors import ConfigError, Unavailable
+
+if TYPE_CHECKING:
+    # Generic in their stubs alone.
+    Transaction: TypeAlias = PoolConnectionProxy[Any]
+    Connection: TypeAlias = asyncpg.Connection[Any]
+else:
+    Transaction, Connection = PoolConnectionProxy, asyncpg.Connection
+CONNECTIONS = 10
+"""How many a server has at most; a database takes a hundred as it comes."""
+PATIENCE_S = 10.0
+"""The longest that a statement may take, or the wait for a connection: beyond it the call is refused."""
+AT_ODDS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""Two transactions were in each other's way, and this one was undone: it may be tried again."""
+
+
+class _Plain(Connection):
+    """A connection that keeps nothing from one transaction to the next, so that there is nothing to put back."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+class Database:
+    """A pool of connections.
+
+    Args:
+        url: Where the database is; several hosts may be named, of which the one that can write is taken.
+        prepared: Whether statements may be prepared; not where a pooler shares sessions.
+    """
+
+    def __init__(self, url: str, *, prepared: bool = True) -> None:
+        self._url = url
+        self._cache = 200 if prepared else 0
+        self._pool: asyncpg.Pool[Any] | None = None
+        self.trouble: str | None = None
+        """Why the last write was refused; None when writes succeed."""
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            ConfigError: When there is no such database, or it does not let us in.
+        """
+        try:
+            self._pool = await asyncpg.create_pool(
+                self._url,
+                min_size=1,
+                max_size=CONNECTIONS,
+                command_timeout=PATIENCE_S,
+                timeout=PATIENCE_S,
+                statement_cache_size=self._cache,
+                connection_class=_Plain,
+                server_settings={"application_name": "zizq", "jit": "off"} if self._cache else {},
+            )
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+            raise ConfigError(f"cannot reach the database: {error}: is it up, and is the address right?") from error
+
+    async def close(self) -> None:
+        """Give up all connections; a second call does nothing."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await pool.close()
+            except TimeoutError:
+                pool.terminate()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Transaction]:
+        """A transaction that sees one instant throughout, and changes nothing.
+
+        Raises:
+            Unavailable: When the database cannot be asked.
+        """
+        async with self._transaction("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as db:
+            yield db
+
+    @asynccontextmanager
+    async def writing(self, *, durable: bool) -> AsyncIterator[Transaction]:
+        """A transaction; it is committed where the block ends well.
+
+        Args:
+            durable: Whether it is to be safe from a power cut when it is over. Where not, the last moments may be lost.
+
+        Raises:
+            Unavailable: When the database cannot write; nothing was changed, or, where the connection broke in the very
+                commit, all of it.
+        """
+        async with self._transaction("BEGIN" if durable else "BEGIN; SET LOCAL synchronous_commit = off") as db:
+            yield db
+
+    @asynccontextmanager
+    async def _transaction(self, begin: str) -> AsyncIterator[Transaction]:
+        if self._pool is None:
+            raise Unavailable("the store is closed")
+        try:
+            async with self._pool.acquire(timeout=PATIENCE_S) as db:
+                await db.execute(begin)
+                try:
+                    yield db
+                except BaseException:
+                    if not db.is_closed():
+                        await asyncio.shield(db.execute("ROLLBACK"))
+                    raise
+                await db.execute("COMMIT")
+        except AT_ODDS as error:
+            raise Unavailable(f"others change the same jobs just now ({error}): try again") from error
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            self.trouble = f"{type(error).__name__}: {error}"
+            raise Unavailable(f"the database cannot do it just now ({self.trouble})") from error
+        if not begin.endswith("ONLY"):
+            self.trouble = None
