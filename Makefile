@@ -25,10 +25,12 @@ serve: $(VENV)/installed  ## run a server on PORT (7890), with its store in ./zi
 test: $(VENV)/installed system  ## run the whole suite; as root it installs the system packages that tests need
 	$(BIN)/python -m pytest
 
-system:  ## install the browser and the terminal that tests drive, where that can be done
-	@{ command -v chromium && command -v tmux; } >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium tmux >/dev/null; } || \
-	  echo "no browser or no terminal: tests say what that means"
+system:  ## install what tests drive: browser, terminal, PostgreSQL; where that can be done
+	@{ command -v chromium && command -v tmux && command -v pgbouncer && command -v ip && ls /usr/lib/postgresql/*/bin/initdb; } \
+	  >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
+	    chromium tmux postgresql pgbouncer iproute2 >/dev/null; } || \
+	  echo "not all system packages are there: tests say what that means"
 
 trust: $(VENV)/installed  ## try for hours what is promised under faults
 	$(BIN)/python -m trust all

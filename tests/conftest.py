@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from postgres import all_databases, databases, postgres_url
+
+__all__ = ["all_databases", "databases", "postgres_url"]  # fixtures
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
