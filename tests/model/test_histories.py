@@ -34,8 +34,8 @@ from zizq.engine.purse import Purse
 from zizq.engine.selection import Range
 from zizq.job import Status
 from zizq.policy import Backoff
-from zizq.store.sqlite import changes as sqlite_changes
 from zizq.store import rows
+from zizq.store.sqlite import changes as sqlite_changes
 from zizq.store.sqlite.budget_statements import BudgetStatements
 from zizq.store.sqlite.key_statements import KeyStatements
 

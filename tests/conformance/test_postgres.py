@@ -1,0 +1,34 @@
+"""The store on PostgreSQL against the suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from postgres import Databases
+from zizq.clock import Dice
+from zizq.policy import Defaults
+from zizq.store.base import Silence, Store
+from zizq.store.postgres.store import PostgresStore
+from zizq.testing.clock import LoadedDice
+
+
+class OnPostgres:
+    """Makes stores; those of one folder share a database."""
+
+    @pytest.fixture(autouse=True)
+    def _databases(self, databases: Databases) -> None:
+        self.databases = databases
+
+    def make(self, place: Path, defaults: Defaults, dice: Dice) -> Store:
+        return PostgresStore(self.databases.at(place), defaults, dice)
+
+
+class TestOpening(OnPostgres):
+    async def test_a_database_is_made_ready_once(self, tmp_path: Path) -> None:
+        for _ in range(2):
+            store = self.make(tmp_path, Defaults(), LoadedDice())
+            await store.open(Silence())
+            await store.close()
+            await store.close()
