@@ -1,4 +1,4 @@
-"""The folder of the store, for commands that work in it without a server."""
+"""The folder of the store, or its URL, for commands that work on it without a server."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from zizq.cli.options import Command
 from zizq.server.settings import Settings, variable_of
+from zizq.store.url import StoreUrl
 
 
 def root_dir_option(command: Command) -> Command:
@@ -26,3 +27,23 @@ def root_dir_before(ctx: click.Context) -> str | None:
     """What `zizq --root-dir` was given, before the name of the command."""
     found: str | None = ctx.find_root().params.get("root_dir")
     return found
+
+
+def store_option(command: Command) -> Command:
+    """Give a command the URL of a store, which it needs."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str) -> StoreUrl:
+        try:
+            return StoreUrl(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+
+    return click.option(
+        "--store",
+        required=True,
+        metavar="URL",
+        callback=read,
+        envvar=variable_of("store"),
+        show_envvar=True,
+        help="Database of the store, as postgresql://user@host/database.",
+    )(command)

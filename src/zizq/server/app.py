@@ -58,8 +58,9 @@ class App:
         dice: Dice | None = None,
     ) -> None:
         clock, dice = clock or SystemClock(), dice or SystemDice()
-        history = settings.root_dir / HISTORY if store is None else None
-        store = store or make_store(settings.root_dir, settings.store_options, dice)
+        # Beside a database the folder may be anywhere, and gone tomorrow.
+        history = settings.root_dir / HISTORY if store is None and settings.store is None else None
+        store = store or make_store(settings.place, settings.store_options, dice)
         self._jq = Jq(settings.filter_timeout, settings.filter_memory)
         self.broker = Broker(store, clock, dice, self._jq, settings.global_in_flight_limit)
         self.catalog = Catalog(store, clock, self._jq)

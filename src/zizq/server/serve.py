@@ -80,7 +80,7 @@ async def _serve(settings: Settings, manager: Manager) -> None:
     await app.start()
     living = asyncio.create_task(manager.keep_alive())
     try:
-        log.info("store opened", extra={"fields": {"root_dir": str(settings.root_dir)}})
+        log.info("store opened", extra={"fields": {"store": str(settings.place)}})
         async with listening(settings, app) as endpoints:
             for api, one in endpoints.items():
                 log.info("listening", extra={"fields": {"api": api, "addr": one.addr, "scheme": one.scheme}})

@@ -13,6 +13,7 @@ from zizq.errors import ConfigError
 from zizq.policy import Backoff, Defaults
 from zizq.store.base import CommitMode
 from zizq.store.opening import StoreOptions
+from zizq.store.url import StoreUrl
 from zizq.words import LOG_LEVELS, duration, parse_duration, parse_size, size
 
 
@@ -147,7 +148,16 @@ _MODES = tuple(mode.value for mode in CommitMode)
 class Settings:
     """The options of `zizq serve`, checked. Durations are in milliseconds, sizes in bytes."""
 
-    root_dir: Path = _setting(Path("zizq-root"), "Folder of the store.", parse=Path, metavar="PATH")
+    root_dir: Path = _setting(
+        Path("zizq-root"), "Folder of the server: its store, tokens and logs.", parse=Path, metavar="PATH"
+    )
+    store: StoreUrl | None = _setting(
+        None,
+        "Database that holds the jobs in place of that folder, as postgresql://user@host/database; any number of"
+        " servers may share it.",
+        parse=StoreUrl,
+        metavar="URL",
+    )
     host: str = _setting("127.0.0.1", "Address to listen on.", metavar="HOST")
     port: int = _setting(7890, "Port to listen on; 0 lets the system choose one.", parse=_port, metavar="PORT")
     heartbeat_interval: int = _duration(3000, "Silence on a take stream after which a heartbeat is sent.")
@@ -173,7 +183,7 @@ class Settings:
     enqueue_commit_mode: str | None = _one_of(
         None, _MODES, "The same for enqueues alone; when not given, as --default-commit-mode says."
     )
-    cache_size: int = _bytes(8 * 2**20, "Memory for pages of the database.")
+    cache_size: int = _bytes(8 * 2**20, "Memory for pages of the database in the folder; of no use with --store.")
     max_body_size: int = _bytes(16 * 2**20, "Largest request body; a larger one is answered with 413.")
     max_body_memory: int = _bytes(
         256 * 2**20,
@@ -250,6 +260,11 @@ class Settings:
                 raise ConfigError(f"{flag_of(name)} must be 1 or more, not {getattr(self, name)}")
         if self.tcp_user_timeout > MAX_TCP_TIMEOUT_MS:
             raise ConfigError(f"--tcp-user-timeout must be at most 24d, not {self.tcp_user_timeout}ms")
+
+    @property
+    def place(self) -> Path | StoreUrl:
+        """Where the store is."""
+        return self.store or self.root_dir
 
     @property
     def tokens_path(self) -> Path:

@@ -14,8 +14,10 @@ from zizq.policy import Defaults
 from zizq.store.base import CommitMode, Store
 from zizq.store.facts import StoreFacts
 from zizq.store.memory import MemoryStore
+from zizq.store.url import StoreUrl
 
 if TYPE_CHECKING:
+    from zizq.store.postgres.migrating import Migrated
     from zizq.store.sqlite.check import Checked
     from zizq.store.sqlite.restoring import Restoring
 
@@ -43,11 +45,12 @@ class StoreOptions:
     max_budgets: int = MAX_BUDGETS
 
 
-def make_store(place: Path | None, options: StoreOptions, dice: Dice) -> Store:
+def make_store(place: Path | StoreUrl | None, options: StoreOptions, dice: Dice) -> Store:
     """A store that is not open yet.
 
     Args:
-        place: The folder of an embedded store, made when it is missing; None keeps everything in memory.
+        place: The folder of an embedded store, made when it is missing; the URL of a database; None keeps everything in
+            memory.
         options: How it behaves.
         dice: Places retries inside their jitter.
 
@@ -56,6 +59,8 @@ def make_store(place: Path | None, options: StoreOptions, dice: Dice) -> Store:
     """
     if place is None:
         return MemoryStore(options.defaults, dice, options.max_budgets)
+    if isinstance(place, StoreUrl):
+        return _make_postgres(place, options, dice)
     try:
         from zizq.store.sqlite.store import SqliteStore
     except ModuleNotFoundError as error:
@@ -71,6 +76,41 @@ def make_store(place: Path | None, options: StoreOptions, dice: Dice) -> Store:
         complete_batch=options.complete_batch,
         max_budgets=options.max_budgets,
     )
+
+
+def _make_postgres(url: StoreUrl, options: StoreOptions, dice: Dice) -> Store:
+    try:
+        from zizq.store.postgres.store import PostgresStore
+    except ModuleNotFoundError as error:
+        raise _lacks(error) from error
+    return PostgresStore(  # type: ignore[return-value]
+        url.dsn,
+        options.defaults,
+        dice,
+        enqueue_mode=options.enqueue_mode,
+        default_mode=options.default_mode,
+        max_budgets=options.max_budgets,
+        prepared=url.prepared,
+    )
+
+
+async def migrate_store(url: StoreUrl, *, dry_run: bool) -> Migrated:
+    """Make the tables of a database, or bring them to the form that this program knows.
+
+    Args:
+        url: Where it is.
+        dry_run: Only say what that would do.
+
+    Raises:
+        ConfigError: When it cannot be reached or is newer than this program, or the extra that it needs is not
+            installed.
+        Unavailable: When the database refuses it; nothing is changed.
+    """
+    try:
+        from zizq.store.postgres.migrating import migrate
+    except ModuleNotFoundError as error:
+        raise _lacks(error) from error
+    return await migrate(url, dry_run=dry_run)
 
 
 def check_store(place: Path, now: int, progress: Callable[[str], None] = lambda text: None) -> Checked:
@@ -128,3 +168,7 @@ def restoring(place: Path, *, force: bool) -> Restoring:
 
 def _needs(error: ModuleNotFoundError) -> ConfigError:
     return ConfigError(f"the embedded store needs {error.name}: pip install 'zizq[server]'")
+
+
+def _lacks(error: ModuleNotFoundError) -> ConfigError:
+    return ConfigError(f"a store on PostgreSQL needs {error.name}: pip install 'zizq[postgres]'")

@@ -35,7 +35,8 @@ async def running_server(
     """Run a server on 127.0.0.1 for as long as the block lasts.
 
     Args:
-        store: Where jobs rest. None keeps them in memory, or on disk where `root_dir` is given.
+        store: Where jobs rest. None keeps them in memory, on disk where `root_dir` is given, in
+            a database where the `store` is.
         clock: The time for everything; None for the system's.
         dice: The randomness for everything; None for the system's.
         settings: Options of `zizq serve` by their names, such as `heartbeat_interval=50`; there is no admin API
@@ -43,7 +44,7 @@ async def running_server(
     """
     options = replace(Settings(port=0, admin_port=0, no_admin=True), **settings)
     dice = dice or SystemDice()
-    if store is None and "root_dir" not in settings:
+    if store is None and not settings.keys() & {"root_dir", "store"}:
         store = make_store(None, options.store_options, dice)
     app = App(options, store=store, clock=clock, dice=dice)
     await app.start()

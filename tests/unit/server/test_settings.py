@@ -16,6 +16,7 @@ from zizq.server import logs
 from zizq.server import serve as server
 from zizq.server.settings import Settings, options, variable_of
 from zizq.store.base import CommitMode
+from zizq.store.url import StoreUrl
 
 
 @pytest.fixture
@@ -35,7 +36,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 VALUES = {
-    "root_dir": ("/r", Path("/r")), "host": ("::1", "::1"), "port": ("0", 0), "heartbeat_interval": ("1s", 1000),
+    "root_dir": ("/r", Path("/r")), "store": ("postgresql://h/d", StoreUrl("postgresql://h/d")),
+    "host": ("::1", "::1"), "port": ("0", 0), "heartbeat_interval": ("1s", 1000),
     "global_in_flight_limit": ("0", 0), "default_retry_limit": ("3", 3), "default_backoff_exponent": ("1.5", 1.5),
     "default_backoff_base": ("2s", 2000), "default_backoff_jitter": ("0", 0),
     "default_completed_job_retention": ("1h", 3_600_000), "default_dead_job_retention": ("1d", 86_400_000),
@@ -96,6 +98,7 @@ def test_logging_to_disk_is_a_switch(run: Any) -> None:
         (("--heartbeat-interval", "3 parsecs"), "no unit"),
         (("--log-level", "loud"), "one of trace"),
         (("--cache-size", "big"), "256MiB"),
+        (("--store", "/var/lib/zizq"), "postgresql://user:password@host"),
     ],
 )
 def test_a_bad_flag_says_what_would_do(run: Any, flags: tuple[str, ...], remedy: str) -> None:
@@ -203,3 +206,9 @@ def test_what_the_network_may_see_or_do_is_said(
 def test_tokens_are_in_the_root_folder_unless_they_are_elsewhere() -> None:
     assert Settings(root_dir=Path("/r")).tokens_path == Path("/r/tokens.json")
     assert Settings(root_dir=Path("/r"), token_file=Path("/t")).tokens_path == Path("/t")
+
+
+def test_a_store_in_a_database_takes_the_place_of_the_one_in_the_folder() -> None:
+    assert Settings(root_dir=Path("/r")).place == Path("/r")
+    url = StoreUrl("postgresql://h/d")
+    assert Settings(root_dir=Path("/r"), store=url).place == url

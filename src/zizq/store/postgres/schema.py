@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from textwrap import dedent
 
 from zizq.errors import ConfigError
 from zizq.store.postgres.database import Transaction
@@ -26,6 +27,11 @@ log = logging.getLogger("zizq.store")
 
 MIGRATING = 0x7A697A71
 """The advisory lock of whoever migrates; "zizq"."""
+
+BEGINNING = """
+CREATE SCHEMA IF NOT EXISTS zizq;
+CREATE TABLE zizq.migrations (number integer PRIMARY KEY, applied_at timestamptz NOT NULL);
+"""
 
 MIGRATIONS = [
     """
@@ -188,6 +194,24 @@ async def format_of(db: Transaction) -> int:
     return await db.fetchval("SELECT count(*) FROM zizq.migrations") or 0
 
 
+def steps(done: int, migrations: Sequence[str] = MIGRATIONS) -> list[str]:
+    """The scripts that bring a database up to date, in order; nothing where it is.
+
+    Args:
+        done: The format that it has.
+        migrations: The migrations that this program knows.
+
+    Raises:
+        ConfigError: When it is newer than this program.
+    """
+    if done > len(migrations):
+        raise ConfigError(f"the database has format {done}, this zizq knows {len(migrations)}: use a newer zizq")
+    found = [] if done else [BEGINNING]
+    for number, script in enumerate(migrations[done:], done + 1):
+        found += [dedent(script), f"INSERT INTO zizq.migrations VALUES ({number}, clock_timestamp());"]  # noqa: S608 - a number
+    return found
+
+
 async def migrate(db: Transaction, migrations: Sequence[str] = MIGRATIONS) -> tuple[int, int]:
     """Bring a database up to date, inside a transaction; returns the formats it had and has.
 
@@ -196,17 +220,25 @@ async def migrate(db: Transaction, migrations: Sequence[str] = MIGRATIONS) -> tu
     """
     await db.execute("SELECT pg_advisory_xact_lock($1)", MIGRATING)
     done, known = await format_of(db), len(migrations)
-    if done > known:
-        raise ConfigError(f"the database has format {done}, this zizq knows {known}: use a newer zizq")
-    if done == known:
-        return done, done
-    await db.execute("CREATE SCHEMA IF NOT EXISTS zizq")
-    await db.execute(
-        "CREATE TABLE IF NOT EXISTS zizq.migrations (number integer PRIMARY KEY, applied_at timestamptz NOT NULL)"
-    )
-    for number, script in enumerate(migrations[done:], done + 1):
+    for script in steps(done, migrations):
         await db.execute(script)
-        await db.execute("INSERT INTO zizq.migrations VALUES ($1, clock_timestamp())", number)
-    if done:
+    if done != known:
         log.info("migrated store", extra={"fields": {"from": done, "to": known}})
     return done, known
+
+
+async def prepare(db: Transaction, migrations: Sequence[str] = MIGRATIONS) -> None:
+    """Make the tables of an empty database, inside a transaction, and hold any other to the format known here.
+
+    An older one is not migrated unasked: servers that run on it know nothing of what would be new.
+
+    Raises:
+        ConfigError: When it has another format.
+    """
+    done, known = await format_of(db), len(migrations)
+    if 0 < done < known:
+        raise ConfigError(
+            f"the database has format {done}, and this zizq needs {known}: run `zizq migrate` with the same --store"
+        )
+    if done != known:
+        await migrate(db, migrations)

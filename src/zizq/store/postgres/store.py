@@ -48,11 +48,11 @@ class PostgresStore(Parts):
         self._listener: Listener = Silence()
 
     async def open(self, listener: Listener) -> None:
-        """Connect, and bring the database up to date."""
+        """Connect; an empty database gets its tables."""
         self._listener = listener
         await self._db.open()
         async with self._db.writing(durable=True) as db:
-            await schema.migrate(db)
+            await schema.prepare(db)
 
     async def close(self) -> None:
         """Give up all connections; a second call does nothing."""
