@@ -42,6 +42,48 @@ class SystemClock:
         return time.monotonic()
 
 
+class SharedClock:
+    """The wall clock of a database that several servers share, as this machine knows it.
+
+    Whoever asks the database for its time tells this clock, which keeps the time between by its own monotonic clock: so
+    neither a wall clock that is wrong here nor one that is set meanwhile matters. It is right to within half of the
+    time that one question took, and by the machine's own wall clock before the first.
+
+    Args:
+        own: The clocks of this machine.
+    """
+
+    def __init__(self, own: Clock) -> None:
+        self._own = own
+        # What the monotonic clock lacks to the shared wall clock, in milliseconds.
+        self._behind_ms: float | None = None
+        self.mono_s = own.mono_s
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the Unix epoch."""
+        if self._behind_ms is None:
+            return self._own.wall_ms()
+        return int(self._own.mono_s() * 1000 + self._behind_ms)
+
+    def heard(self, asked_s: float, answered_s: float, wall_ms: float) -> None:
+        """Learn what the time was at some instant between a question and its answer.
+
+        What is known already stays where the answer allows that, however long it took; so a slow one does no harm.
+
+        Args:
+            asked_s: When the question was put, by the monotonic clock.
+            answered_s: When the answer came.
+            wall_ms: The time that it told.
+        """
+        least, most = wall_ms - answered_s * 1000, wall_ms - asked_s * 1000
+        known = self._behind_ms
+        self._behind_ms = (least + most) / 2 if known is None else min(max(known, least), most)
+
+    def own_lead_ms(self) -> int:
+        """How far this machine's own wall clock is ahead."""
+        return self._own.wall_ms() - self.wall_ms()
+
+
 class SystemDice:
     """The random generator of this process, seeded by the operating system."""
 

@@ -6,7 +6,7 @@ import asyncio
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from zizq.clock import Clock, Dice, SystemClock, SystemDice
+from zizq.clock import Clock, Dice, SharedClock, SystemClock, SystemDice
 from zizq.server.auth import Auth
 from zizq.server.bindings import Bindings
 from zizq.server.broker import Broker
@@ -44,8 +44,8 @@ class App:
 
     Args:
         settings: The options.
-        store: Where jobs rest; None for the embedded store that the settings name.
-        clock: The time for everything.
+        store: Where jobs rest; None for where the settings say.
+        clock: The time for everything; None for the database's where the settings name one, and else the machine's.
         dice: The randomness for everything.
     """
 
@@ -57,10 +57,10 @@ class App:
         clock: Clock | None = None,
         dice: Dice | None = None,
     ) -> None:
-        clock, dice = clock or SystemClock(), dice or SystemDice()
+        clock, dice = clock or _clock(settings), dice or SystemDice()
         # Beside a database the folder may be anywhere, and gone tomorrow.
         history = settings.root_dir / HISTORY if store is None and settings.store is None else None
-        store = store or make_store(settings.place, settings.store_options, dice)
+        store = store or make_store(settings.place, settings.store_options, dice, clock)
         self._jq = Jq(settings.filter_timeout, settings.filter_memory)
         self.broker = Broker(store, clock, dice, self._jq, settings.global_in_flight_limit)
         self.catalog = Catalog(store, clock, self._jq)
@@ -138,3 +138,8 @@ class App:
         await self._jq.stop()
         await self._payloads.stop()
         await self.broker.stop()
+
+
+def _clock(settings: Settings) -> Clock:
+    """The time of a server: where others share its store, it is that of the database."""
+    return SystemClock() if settings.store is None else SharedClock(SystemClock())

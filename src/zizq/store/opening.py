@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zizq.clock import Dice
+from zizq.clock import Clock, Dice, SharedClock
 from zizq.engine.budgets import MAX_BUDGETS
 from zizq.errors import ConfigError
 from zizq.policy import Defaults
@@ -45,7 +45,7 @@ class StoreOptions:
     max_budgets: int = MAX_BUDGETS
 
 
-def make_store(place: Path | StoreUrl | None, options: StoreOptions, dice: Dice) -> Store:
+def make_store(place: Path | StoreUrl | None, options: StoreOptions, dice: Dice, clock: Clock | None = None) -> Store:
     """A store that is not open yet.
 
     Args:
@@ -53,6 +53,7 @@ def make_store(place: Path | StoreUrl | None, options: StoreOptions, dice: Dice)
             memory.
         options: How it behaves.
         dice: Places retries inside their jitter.
+        clock: The time of its server; one that is shared hears of that of a database.
 
     Raises:
         ConfigError: When the extra that the store needs is not installed.
@@ -60,7 +61,7 @@ def make_store(place: Path | StoreUrl | None, options: StoreOptions, dice: Dice)
     if place is None:
         return MemoryStore(options.defaults, dice, options.max_budgets)
     if isinstance(place, StoreUrl):
-        return _make_postgres(place, options, dice)
+        return _make_postgres(place, options, dice, clock)
     try:
         from zizq.store.sqlite.store import SqliteStore
     except ModuleNotFoundError as error:
@@ -78,7 +79,7 @@ def make_store(place: Path | StoreUrl | None, options: StoreOptions, dice: Dice)
     )
 
 
-def _make_postgres(url: StoreUrl, options: StoreOptions, dice: Dice) -> Store:
+def _make_postgres(url: StoreUrl, options: StoreOptions, dice: Dice, clock: Clock | None) -> Store:
     try:
         from zizq.store.postgres.store import PostgresStore
     except ModuleNotFoundError as error:
@@ -91,6 +92,7 @@ def _make_postgres(url: StoreUrl, options: StoreOptions, dice: Dice) -> Store:
         default_mode=options.default_mode,
         max_budgets=options.max_budgets,
         prepared=url.prepared,
+        clock=clock if isinstance(clock, SharedClock) else None,
     )
 
 

@@ -13,6 +13,7 @@ from zizq.server.serve import listening
 from zizq.server.settings import Settings
 from zizq.store.base import Store
 from zizq.store.opening import make_store
+from zizq.store.url import StoreUrl
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class RunningServer:
 @asynccontextmanager
 async def running_server(
     *,
-    store: Store | None = None,
+    store: Store | StoreUrl | None = None,
     clock: Clock | None = None,
     dice: Dice | None = None,
     **settings: Any,
@@ -35,8 +36,8 @@ async def running_server(
     """Run a server on 127.0.0.1 for as long as the block lasts.
 
     Args:
-        store: Where jobs rest. None keeps them in memory, on disk where `root_dir` is given, in
-            a database where the `store` is.
+        store: Where jobs rest, or the URL of the database where they do. None keeps them in memory, or on disk where
+            `root_dir` is given.
         clock: The time for everything; None for the system's.
         dice: The randomness for everything; None for the system's.
         settings: Options of `zizq serve` by their names, such as `heartbeat_interval=50`; there is no admin API
@@ -44,7 +45,9 @@ async def running_server(
     """
     options = replace(Settings(port=0, admin_port=0, no_admin=True), **settings)
     dice = dice or SystemDice()
-    if store is None and not settings.keys() & {"root_dir", "store"}:
+    if isinstance(store, StoreUrl):
+        options, store = replace(options, store=store), None
+    elif store is None and "root_dir" not in settings:
         store = make_store(None, options.store_options, dice)
     app = App(options, store=store, clock=clock, dice=dice)
     await app.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
-from zizq.clock import Dice
+from zizq.clock import Dice, SharedClock
 from zizq.job import JobRecord, Status
 from zizq.policy import Defaults
 from zizq.store.base import Listener
@@ -18,6 +18,7 @@ class Parts:
     _db: Database
     _defaults: Defaults
     _dice: Dice
+    _clock: SharedClock | None
     _listener: Listener
     _enqueue_durable: bool
     _durable: bool

@@ -1,0 +1,44 @@
+"""Servers that share a database go by its clock."""
+
+from __future__ import annotations
+
+import logging
+
+import psycopg
+import pytest
+
+from zizq.clock import SharedClock, SystemClock, SystemDice
+from zizq.server.app import App
+from zizq.server.settings import Settings
+from zizq.store.base import Silence
+from zizq.store.opening import StoreOptions, make_store
+from zizq.store.url import StoreUrl
+from zizq.testing.clock import ManualClock
+
+
+def there_ms(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def test_a_store_tells_the_clock_what_the_time_is(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    now = SystemClock().wall_ms()
+    clocks = [SharedClock(ManualClock(now + skew)) for skew in (-60_000, 0, 60_000)]
+    for clock in clocks:
+        with caplog.at_level(logging.WARNING, "zizq.store"):
+            store = make_store(StoreUrl(postgres_url), StoreOptions(), SystemDice(), clock)
+            before = there_ms(postgres_url)
+            await store.open(Silence())
+            after = there_ms(postgres_url)
+            await store.close()
+        assert before - 1 <= clock.wall_ms() <= after + 1
+    assert [record.message.split(",")[0] for record in caplog.records] == [
+        "the clock of this machine is not that of the database"
+    ] * 2
+
+
+def test_a_server_on_a_database_has_such_a_clock(postgres_url: str) -> None:
+    app = App(Settings(store=StoreUrl(postgres_url)))
+    assert isinstance(app.broker._clock, SharedClock)
