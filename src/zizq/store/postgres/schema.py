@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from textwrap import dedent
 
 from zizq.errors import ConfigError
+from zizq.store.postgres import inbox_sql
 from zizq.store.postgres.database import Transaction
 
 log = logging.getLogger("zizq.store")
@@ -184,6 +185,7 @@ MIGRATIONS = [
     CREATE TRIGGER jobs_removed AFTER DELETE ON zizq.jobs
         REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION zizq.jobs_removed();
     """,
+    inbox_sql.MIGRATION,
 ]
 
 
