@@ -53,8 +53,8 @@ class Journal:
         self.stopping = False
         self.breach: asyncio.Future[None] = loop.create_future()
         """Ends with the first promise that was broken."""
-        self.paused: set[str] = set()
-        """The queues that are paused."""
+        self.paused: dict[str, int] = {}
+        """The queues that are paused, and since when."""
         self._crons: Mapping[str, CronGroup] = {}
         self._fired: set[tuple[str, str, int | None]] = set()
 
@@ -328,15 +328,15 @@ class Journal:
         self.say("reset")
 
     def _on_pause_queue(self, before: Any, outcome: int, queue: str, now: int) -> None:
-        if outcome > now or (outcome != now and queue not in self.paused):
-            self.broken(f"queue {queue} is paused since {outcome}, at {now}")
-        self.paused.add(queue)
+        # Of two pauses at once the later may be carried out first: it is since its instant, then, for both.
+        if outcome != self.paused.setdefault(queue, now):
+            self.broken(f"queue {queue} is paused since {outcome}, and not since {self.paused[queue]}")
         self.say("paused", queue)
 
     def _on_resume_queue(self, before: Any, outcome: bool, queue: str) -> None:
         if outcome is not (queue in self.paused):
             self.broken(f"queue {queue} was resumed, and had been paused is {outcome}")
-        self.paused.discard(queue)
+        self.paused.pop(queue, None)
         self.say("resumed", queue)
 
     def _on_reap(self, before: Mapping[str, JobRecord], outcome: int, now: int, limit: int) -> None:
