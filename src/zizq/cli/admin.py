@@ -10,7 +10,7 @@ import click
 
 from zizq.cli.options import Command, seconds, tls_of
 from zizq.client.settings import check_settings
-from zizq.client.transport import SyncReqwestTransport
+from zizq.client.sockets import SyncNetworkTransport
 
 DEFAULT_URL = "http://127.0.0.1:8901"
 CONNECT_TIMEOUT_S = 10.0
@@ -57,7 +57,7 @@ class Admin:
         transport: How it is reached.
     """
 
-    def __init__(self, url: str, transport: SyncReqwestTransport) -> None:
+    def __init__(self, url: str, transport: SyncNetworkTransport) -> None:
         self.url = url
         self.transport = transport
 
@@ -93,7 +93,7 @@ def with_admin(command: Callable[..., None]) -> Command:
     ) -> None:
         tls = tls_of(ca_cert, client_cert, client_key)
         settings = check_settings(url, tls, CONNECT_TIMEOUT_S, timeout, timeout, token)
-        transport = SyncReqwestTransport(settings)
+        transport = SyncNetworkTransport(settings)
         try:
             command(Admin(settings.url, transport), **options)
         finally:

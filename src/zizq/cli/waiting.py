@@ -25,8 +25,8 @@ _ERASE = "\r\x1b[K"
 def waiting(call: Callable[[], T], text: str | Callable[[], str]) -> T:
     """The value of a call that may take long; on a terminal it says what goes on, and for how long.
 
-    The call runs in a thread of its own, since the client sees Ctrl-C only when an answer is there. A call that is left
-    behind so goes on, and its answer is thrown away.
+    The call runs in a thread of its own, so that there is time for a word. Left behind by Ctrl-C, it goes on, and
+    its answer is thrown away.
 
     Args:
         call: What to wait for.

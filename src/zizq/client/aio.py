@@ -12,6 +12,7 @@ from zizq.client.budgets import EVERY, Budget, Drawn, Draws, Every, Policy
 from zizq.client.call import Call
 from zizq.client.changes import KEEP, Changes, Keep
 from zizq.client.conditions import Conditions, Where
+from zizq.client.connections import NetworkTransport
 from zizq.client.cron import CronDefinition
 from zizq.client.cron_handles import CronHandle
 from zizq.client.enqueue import Options
@@ -24,7 +25,7 @@ from zizq.client.settings import check_format, check_settings
 from zizq.client.steps import run_async
 from zizq.client.take import Take
 from zizq.client.tracing import Tracing, calls_for
-from zizq.client.transport import ReqwestTransport, Transport
+from zizq.client.transport import Transport
 from zizq.clock import Clock, SystemClock
 
 T = TypeVar("T")
@@ -76,7 +77,7 @@ class Client(QueueMethods):
         settings = check_settings(url, tls, connect_timeout, read_timeout, stream_idle_timeout, token)
         self.url = settings.url
         self._calls, self.spans = calls_for(tracing, self.url, check_format(format), clock or SystemClock())
-        self._transport = transport or ReqwestTransport(settings)
+        self._transport = transport or NetworkTransport(settings)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.url}>"

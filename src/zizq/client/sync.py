@@ -21,10 +21,11 @@ from zizq.client.paging import Order
 from zizq.client.query import Plan, SyncQuery
 from zizq.client.queues import SyncQueueMethods
 from zizq.client.settings import check_format, check_settings
+from zizq.client.sockets import SyncNetworkTransport
 from zizq.client.steps import run
 from zizq.client.take import SyncTake
 from zizq.client.tracing import Tracing, calls_for
-from zizq.client.transport import SyncReqwestTransport, SyncTransport
+from zizq.client.transport import SyncTransport
 from zizq.clock import Clock, SystemClock
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ class SyncClient(SyncQueueMethods):
 
     Its methods are those of `Client`, without `await`. Make one for a program and share it: it keeps its connections
     open. Nothing is sent until the first call, and no call is retried. Use it as a context manager, or call `close`.
-    After a fork it connects anew by itself. Ctrl-C is seen when a call returns, at the latest after `read_timeout`.
+    After a fork it connects anew by itself.
 
     Every call raises TransportError when no answer came, and a ResponseError when the server said no; whether the same
     call may succeed later is their `retryable`.
@@ -76,7 +77,7 @@ class SyncClient(SyncQueueMethods):
         settings = check_settings(url, tls, connect_timeout, read_timeout, stream_idle_timeout, token)
         self.url = settings.url
         self._calls, self.spans = calls_for(tracing, self.url, check_format(format), clock or SystemClock())
-        self._transport = transport or SyncReqwestTransport(settings)
+        self._transport = transport or SyncNetworkTransport(settings)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.url}>"

@@ -155,7 +155,7 @@ class Take:
 class SyncTake:
     """A take stream for threads: a context manager, and inside the block an iterator over jobs.
 
-    It behaves as `Take` does. A signal, Ctrl-C too, is seen when the next bytes arrive: at the next heartbeat.
+    It behaves as `Take` does.
     """
 
     def __init__(self, transport: SyncTransport, call: TakeCall, spans: Spans | None = None) -> None:

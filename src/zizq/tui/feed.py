@@ -18,8 +18,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from zizq.client.call import Request as Call
+from zizq.client.connections import NetworkTransport
 from zizq.client.settings import Settings
-from zizq.client.transport import ReqwestTransport
 from zizq.clock import Clock, Dice
 from zizq.errors import ConfigError, TransportError
 from zizq.tui.messages import read_event, write_request
@@ -134,11 +134,9 @@ class Feed:
     # ── insights ─────────────────────────────────────────────────────────────────────────────────────
 
     async def _poll(self) -> None:
-        transport = ReqwestTransport(self._settings)
+        transport = NetworkTransport(self._settings)
         try:
-            # A cancellation that comes together with an answer is lost in pyreqwest: 1 of 300 where both are aimed at
-            # one moment.
-            while not _is_cancelled():
+            while True:
                 self._is_other.clear()
                 for name in self._wanted:
                     await self._ask(transport, name)
@@ -153,7 +151,7 @@ class Feed:
             self._model.has_answer = False
             self.on_answer()
 
-    async def _ask(self, transport: ReqwestTransport, name: str) -> None:
+    async def _ask(self, transport: NetworkTransport, name: str) -> None:
         try:
             answer = await transport.send(Call("GET", f"/insight/{name}", {"accept": "application/json"}))
             if answer.status == 200:
@@ -166,11 +164,6 @@ class Feed:
             return  # the events say so already
         except msgspec.DecodeError as error:
             self._model.refused(name, f"The server's answer cannot be read: {error}")
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:

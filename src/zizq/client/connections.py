@@ -1,0 +1,315 @@
+"""The network for coroutines: connections of an event loop, each with one request under way at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+from zizq.client.call import Request, Response
+from zizq.client.http import Answer, Broken, Requests
+from zizq.client.settings import Settings
+from zizq.client.transport import (
+    IDLE_CONNECTIONS,
+    IDLE_S,
+    PIECE,
+    Silent,
+    Stream,
+    closed,
+    not_answered,
+    not_connected,
+    not_streamed,
+    tls_context,
+)
+
+
+class Connection(asyncio.Protocol):
+    """A connection to the server.
+
+    Args:
+        patience_s: How long a wait for bytes may take.
+        on_lost: Hears that it is of no use any more.
+    """
+
+    def __init__(self, patience_s: float, on_lost: Callable[[Connection], None]) -> None:
+        self.answer = Answer()
+        self.idle_since = 0.0
+        self._patience_s = patience_s
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+        self._by_pieces = False
+        self._is_paused = False
+        self._error: OSError | Broken | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it may carry another request."""
+        return self._error is None and not self.answer.is_last and not self._transport.get_write_buffer_size()
+
+    async def ask(self, request: bytes) -> None:
+        """Send a request, and wait for the whole answer.
+
+        Raises:
+            OSError: When the connection breaks.
+            Broken: When the answer is none.
+            Silent: When nothing came for too long.
+        """
+        self.answer.begin()
+        self._transport.write(request)
+        await self._wait()
+
+    async def open(self, request: bytes) -> None:
+        """Send a request, and wait for the head of the answer; raises as `ask` does."""
+        self._by_pieces = True
+        self.answer.begin()
+        self._transport.write(request)
+        while not self.answer.has_head:
+            await self._wait()
+
+    async def read(self) -> bytes:
+        """The next bytes of the body; empty at its end. Raises as `ask` does."""
+        while not (piece := self.answer.take()):
+            if self.answer.is_complete:
+                return b""
+            if self._error is not None:
+                raise self._error
+            if self._is_paused:
+                self._is_paused = False
+                self._transport.resume_reading()
+            await self._wait()
+        return piece
+
+    def abort(self) -> None:
+        """Close the connection now."""
+        if self._error is None:
+            self._error = Broken("it was closed here")
+        self._quiet()
+        self._transport.abort()
+
+    async def _wait(self) -> None:
+        """Wait for whatever comes next."""
+        if self._error is not None:
+            raise self._error
+        loop = self._loop
+        self._deadline = loop.time() + self._patience_s
+        # A timer for each wait would cost more than a request: one that rings too early is set anew.
+        if self._timer is None:
+            self._timer = loop.call_at(self._deadline, self._check)
+        self._waiter = waiter = loop.create_future()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+    def _check(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._check)
+        else:
+            self._waiter.set_exception(Silent())
+
+    def _quiet(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fail(self, error: OSError | Broken) -> None:
+        if self._error is None:
+            self._error = error
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(self._error)
+
+    # ── asyncio.Protocol ──
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        answer = self.answer
+        try:
+            answer.feed(data)
+        except Broken as error:
+            self._fail(error)
+            self._transport.abort()
+            return
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            self._note_unawaited()
+        elif answer.is_complete or (self._by_pieces and answer.has_head):
+            waiter.set_result(None)
+        else:
+            self._deadline = self._loop.time() + self._patience_s
+
+    def _note_unawaited(self) -> None:
+        """Bytes came that nobody waits for: of a stream they are held, but not for ever more of them."""
+        if self.answer.is_complete:
+            self._transport.abort()
+        elif self.answer.held > PIECE and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        """No more bytes come."""
+        try:
+            self.answer.finish()
+        except Broken as error:
+            self._fail(error)
+            return
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        self._error = Broken("it was closed")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is closed."""
+        self._quiet()
+        self._fail(exc if isinstance(exc, OSError) else Broken("it was closed"))
+        self._on_lost(self)
+
+
+class Pool:
+    """The connections of one event loop, and those among them on which nothing happens."""
+
+    def __init__(self, requests: Requests, settings: Settings, context: ssl.SSLContext | None) -> None:
+        self._requests = requests
+        self._settings = settings
+        self._context = context
+        self._idle: list[Connection] = []
+        self._is_closed = False
+
+    async def take(self) -> Connection:
+        """A connection for one request; raises TransportError when there can be none."""
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable and now - connection.idle_since < IDLE_S:
+                return connection
+            connection.abort()
+        return await self.connect(self._settings.read_timeout)
+
+    def give(self, connection: Connection) -> None:
+        """A connection is needed no more."""
+        if connection.is_usable and not self._is_closed and len(self._idle) < IDLE_CONNECTIONS:
+            connection.idle_since = asyncio.get_running_loop().time()
+            self._idle.append(connection)
+        else:
+            connection.abort()
+
+    async def connect(self, patience_s: float) -> Connection:
+        """A new connection; raises TransportError when there can be none."""
+        settings, loop = self._settings, asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(settings.connect_timeout):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(patience_s, self._forget), self._requests.host, self._requests.port,
+                    ssl=self._context,
+                )  # fmt: skip
+        except OSError as error:
+            raise not_connected(error, settings) from error
+        return connection
+
+    def close(self) -> None:
+        """Close the idle connections, and others when they are given back."""
+        self._is_closed = True
+        while self._idle:
+            self._idle.pop().abort()
+
+    def _forget(self, connection: Connection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+
+class NetworkTransport:
+    """A `Transport` on the connections of whatever event loop calls.
+
+    Args:
+        settings: Where the server is and how to reach it.
+
+    Raises:
+        ConfigError: When a certificate cannot be read.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._requests = Requests(settings)
+        self._context = tls_context(settings)
+        # After a fork the loop is another one, and so nothing is shared with the parent.
+        self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
+        self._closed = False
+
+    async def send(self, request: Request) -> Response:
+        """The answer to a request, whatever its status."""
+        pool = self._pool()
+        sent = self._requests.write(request)
+        connection = await pool.take()
+        try:
+            await connection.ask(sent)
+        except (OSError, Broken, Silent) as error:
+            connection.abort()
+            raise not_answered(error, self._settings) from error
+        except BaseException:
+            connection.abort()
+            raise
+        answer = connection.answer.whole()
+        pool.give(connection)
+        return answer
+
+    async def open_stream(self, request: Request) -> Stream:
+        """The answer to a request, as soon as its head is there."""
+        pool = self._pool()
+        sent = self._requests.write(request)
+        connection = await pool.connect(self._settings.stream_idle_timeout)
+        try:
+            await connection.open(sent)
+        except (OSError, Broken, Silent) as error:
+            connection.abort()
+            raise not_answered(error, self._settings) from error
+        except BaseException:
+            connection.abort()
+            raise
+        return _Stream(connection, self._settings)
+
+    async def close(self) -> None:
+        """Close the idle connections; those of other event loops stay as they are."""
+        self._closed = True
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            pool.close()
+            # Sockets are closed when the loop has come round.
+            await asyncio.sleep(0)
+
+    def _pool(self) -> Pool:
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is not None:
+            return pool
+        if self._closed:
+            raise closed()
+        for other in [one for one in self._pools if one.is_closed()]:
+            del self._pools[other]
+        pool = self._pools[loop] = Pool(self._requests, self._settings, self._context)
+        return pool
+
+
+class _Stream:
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        answer = connection.answer
+        self.status, self.content_type, self.retry_after = answer.status, answer.content_type, answer.retry_after
+        self._connection = connection
+        self._settings = settings
+
+    async def read(self) -> bytes:
+        try:
+            return await self._connection.read()
+        except (OSError, Broken, Silent) as error:
+            raise not_streamed(error, self._settings) from error
+
+    async def close(self) -> None:
+        self._connection.abort()
