@@ -7,9 +7,9 @@ stand between.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -28,6 +28,16 @@ PATIENCE_S = 10.0
 """The longest that a statement may take, or the wait for a connection: beyond it the call is refused."""
 AT_ODDS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Two transactions were in each other's way, and this one was undone: it may be tried again."""
+ATTEMPTS = 5
+"""How often a transaction is begun that others are in the way of."""
+_BEGIN_HOT = "; ".join(
+    ["BEGIN", *(f"SET LOCAL enable_{way} = off" for way in ("seqscan", "bitmapscan", "hashjoin", "mergejoin", "sort"))]
+)
+T = TypeVar("T")
+
+
+class AtOdds(Unavailable):
+    """Another transaction was in the way, and everything is as before."""
 
 
 class _Plain(Connection):
@@ -93,18 +103,56 @@ class Database:
             yield db
 
     @asynccontextmanager
-    async def writing(self, *, durable: bool) -> AsyncIterator[Transaction]:
+    async def writing(self, *, durable: bool, hot: bool = False) -> AsyncIterator[Transaction]:
         """A transaction; it is committed where the block ends well.
 
         Args:
             durable: Whether it is to be safe from a power cut when it is over. Where not, the last moments may be lost.
+            hot: Whether its statements find their rows by indexes, in their order, whatever the planner guesses.
 
         Raises:
             Unavailable: When the database cannot write; nothing was changed, or, where the connection broke in the very
                 commit, all of it.
         """
-        async with self._transaction("BEGIN" if durable else "BEGIN; SET LOCAL synchronous_commit = off") as db:
+        begin = _BEGIN_HOT if hot else "BEGIN"
+        async with self._transaction(begin if durable else f"{begin}; SET LOCAL synchronous_commit = off") as db:
             yield db
+
+    async def again(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do what is one transaction, and do it again where others were in its way.
+
+        Raises:
+            Unavailable: When they are in its way every time, or the database cannot do it; nothing was changed.
+        """
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await work()
+            except AtOdds:
+                continue
+        return await work()
+
+    @asynccontextmanager
+    async def listening(self, channel: str, heard: Callable[[str], None]) -> AsyncIterator[asyncio.Event]:
+        """A connection of its own on which notifications are heard; the event is set when it has ended.
+
+        Raises:
+            Unavailable: When there is none to be had.
+        """
+        ended = asyncio.Event()
+        try:
+            db: Connection = await asyncpg.connect(
+                self._url, timeout=PATIENCE_S, command_timeout=PATIENCE_S, statement_cache_size=0
+            )
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+            raise Unavailable(f"cannot listen ({error})") from error
+        try:
+            db.add_termination_listener(lambda _: ended.set())
+            await db.add_listener(channel, lambda connection, pid, name, payload: heard(str(payload)))
+            yield ended
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise Unavailable(f"cannot listen ({error})") from error
+        finally:
+            db.terminate()
 
     @asynccontextmanager
     async def _transaction(self, begin: str) -> AsyncIterator[Transaction]:
@@ -112,8 +160,8 @@ class Database:
             raise Unavailable("the store is closed")
         try:
             async with self._pool.acquire(timeout=PATIENCE_S) as db:
-                await db.execute(begin)
                 try:
+                    await db.execute(begin)
                     yield db
                 except BaseException:
                     if not db.is_closed():
@@ -121,7 +169,7 @@ class Database:
                     raise
                 await db.execute("COMMIT")
         except AT_ODDS as error:
-            raise Unavailable(f"others change the same jobs just now ({error}): try again") from error
+            raise AtOdds(f"others change the same jobs just now ({error}): try again") from error
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             self.trouble = f"{type(error).__name__}: {error}"
             raise Unavailable(f"the database cannot do it just now ({self.trouble})") from error

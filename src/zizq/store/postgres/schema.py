@@ -46,7 +46,7 @@ MIGRATIONS = [
         attempts integer NOT NULL DEFAULT 0,
         payload bytea NOT NULL, -- MessagePack
         budgets text COLLATE "C" NOT NULL DEFAULT '', -- purse.budget_keys: those of one queue with the same form a lane
-        key text COLLATE "C", -- rows.key_of
+        key bytea, -- keys.stored_key
         options bytea, -- rows.Options, or NULL where a job sets none
         dequeued_at bigint,
         failed_at bigint,
@@ -83,16 +83,19 @@ MIGRATIONS = [
         owner bigint NOT NULL, -- the take stream, as its server calls it
         dequeued_at bigint NOT NULL,
         stream_ms bigint, -- the time that the stream grants jobs that set none
+        turn bigint NOT NULL, -- the order in which its server took them
+        overdue_at bigint, -- decide.overdue_at; NULL where it may be held for as long as the stream likes
         draws bytea -- MessagePack of what it paid to budgets; NULL for nothing
     ) WITH (
         fillfactor = 90,
         autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0
     );
     CREATE INDEX flight_of ON zizq.flight (fence, owner);
+    CREATE INDEX overdue ON zizq.flight (fence, overdue_at) WHERE overdue_at IS NOT NULL;
     -- What others have ended of the jobs that a server holds: it reads and removes the rows with its fence.
     CREATE TABLE zizq.freed (
         fence bigint NOT NULL,
-        id text COLLATE "C" NOT NULL
+        ids text[] NOT NULL
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
     CREATE INDEX freed_of ON zizq.freed (fence);
 

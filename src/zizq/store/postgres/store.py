@@ -6,17 +6,29 @@ server does know is what it holds itself, for as long as its lease lasts.
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+from typing import Any
+
 from zizq.clock import Dice, SharedClock
 from zizq.engine.budgets import MAX_BUDGETS
+from zizq.errors import Unavailable
 from zizq.policy import Defaults
 from zizq.store.base import CommitMode, Listener, Silence
 from zizq.store.postgres import schema
 from zizq.store.postgres.database import Database
-from zizq.store.postgres.parts import Parts
+from zizq.store.postgres.duties import DutyCalls
+from zizq.store.postgres.enqueues import EnqueueCalls
+from zizq.store.postgres.floors import Floors, Watched
+from zizq.store.postgres.holdings import Holdings
+from zizq.store.postgres.leases import LeaseCalls
+from zizq.store.postgres.news import News
+from zizq.store.postgres.takes import TakeCalls
 from zizq.store.postgres.time import Timed
+from zizq.store.postgres.watching import WatchCalls
 
 
-class PostgresStore(Timed, Parts):
+class PostgresStore(EnqueueCalls, TakeCalls, DutyCalls, LeaseCalls, WatchCalls, Timed):
     """Jobs in one PostgreSQL database, which any number of servers share.
 
     Args:
@@ -50,6 +62,19 @@ class PostgresStore(Timed, Parts):
         self._max_budgets = max_budgets
         self._clock = clock
         self._listener: Listener = Silence()
+        self._holdings = Holdings()
+        self._floors = Floors()
+        self._watched = Watched()
+        self._news = News()
+        self._turn = 0
+        self._doubtful: list[tuple[int, int, int]] = []
+        self._chores: set[asyncio.Task[Any]] = set()
+        self._loops: list[asyncio.Task[None]] = []
+        self._alone = False
+        self._look, self._urgent, self._echo = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._enqueues = self._gather_enqueues()
+        self._takes = self._gather_takes()
+        self._settles = self._gather_settles()
 
     async def open(self, listener: Listener) -> None:
         """Connect; an empty database gets its tables."""
@@ -58,9 +83,22 @@ class PostgresStore(Timed, Parts):
         async with self._db.writing(durable=True) as db:
             await schema.prepare(db)
         await self._measure()
+        await self._register()
+        works = (self._keep_lease, self._speak, self._listen, self._look_around)
+        self._loops = [asyncio.create_task(work()) for work in works]
 
     async def close(self) -> None:
-        """Give up all connections; a second call does nothing."""
+        """Commit what was called for, give back what is held, give up all connections; a second call does nothing."""
+        if self._loops:
+            for gather in (self._enqueues, self._takes, self._settles):
+                await gather.idle()
+            loops, self._loops = self._loops, []
+            for loop in loops:
+                loop.cancel()
+            await asyncio.wait([*loops, *self._chores])
+            # Where it cannot be said to the others, they find that the lease runs out.
+            with suppress(Unavailable):
+                await self._resign()
         await self._db.close()
 
     def trouble(self) -> str | None:

@@ -1,0 +1,135 @@
+"""The statements by which ready jobs come to be in flight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from zizq.engine import decide
+from zizq.engine.purse import Key
+from zizq.job import JobRecord
+from zizq.policy import later
+from zizq.store import rows
+from zizq.store.postgres.database import Transaction
+from zizq.store.postgres.floors import ALL
+
+_COLUMNS = rows.WHOLE.split(", ")
+_JOB = ", ".join(f"j.{name}" for name in _COLUMNS)
+FREE = """NOT EXISTS (SELECT FROM zizq.flight f WHERE f.id = j.id)
+          AND j.queue NOT IN (SELECT queue FROM zizq.paused_queues)"""
+"""A condition on a ready job: whoever takes may have it."""
+# Whole rows of an index are compared, and all of its order is asked for: so there is one way only to find them.
+OF_ALL = f"""j.status = 1 AND j.budgets = '' AND {FREE}
+    AND (j.priority, j.id) >= ({{priority}}, {{id}}) ORDER BY j.priority, j.id"""
+"""The free jobs of all queues from a key on, in order."""
+OF_ONE = f"""j.status = 1 AND {FREE} AND (j.queue, j.budgets, j.priority, j.id) >= ({{queue}}, '', {{priority}}, {{id}})
+    AND (j.queue, j.budgets, j.priority, j.id) < ({{queue}}, '', 2147483647, '')
+    ORDER BY j.queue, j.budgets, j.priority, j.id"""
+"""The same of one queue."""
+
+# Two servers may want the same job at once. Where one has it, the other passes over it: it is locked, or in flight.
+_LOCKED = "LIMIT $1::bigint FOR UPDATE OF j SKIP LOCKED"
+_HEAD_OF_ALL = f"""
+    SELECT {_JOB} FROM zizq.jobs j
+    WHERE {OF_ALL.format(priority="$9::integer", id="$10::text")} {_LOCKED}"""  # noqa: S608 - constants
+_HEAD_OF_ONE = f"""
+    SELECT {_JOB} FROM zizq.jobs j
+    WHERE {OF_ONE.format(queue="$11::text", priority="$9::integer", id="$10::text")} {_LOCKED}"""  # noqa: S608
+_HEAD_OF_SEVERAL = f"""
+    SELECT {_JOB} FROM (
+        SELECT first.id FROM unnest($9::integer[], $10::text[], $11::text[]) l (priority, id, queue)
+        CROSS JOIN LATERAL (
+            SELECT j.priority, j.id FROM zizq.jobs j
+            WHERE {OF_ONE.format(queue="l.queue", priority="l.priority", id="l.id")} LIMIT $1::bigint
+        ) first ORDER BY first.priority, first.id LIMIT $1::bigint
+    ) first JOIN zizq.jobs j ON j.id = first.id WHERE j.status = 1 AND j.budgets = ''
+    ORDER BY j.priority, j.id FOR UPDATE OF j SKIP LOCKED"""  # noqa: S608 - constants
+_CLAIM = f"""
+    WITH head AS MATERIALIZED ({{head}}),
+    placed AS MATERIALIZED (SELECT *, row_number() OVER () AS n FROM head),
+    taken AS (
+        INSERT INTO zizq.flight (id, fence, owner, turn, dequeued_at, stream_ms, overdue_at)
+        SELECT p.id, $2::bigint, ($4::bigint[])[p.call], $8::bigint + p.n,
+               ($5::bigint[])[p.call], ($6::bigint[])[p.call], ($7::bigint[])[p.call]
+        FROM (SELECT id, n, width_bucket(n - 1, $3::bigint[]) + 1 AS call FROM placed) p
+        WHERE EXISTS (SELECT FROM zizq.servers WHERE fence = $2::bigint)
+        ON CONFLICT (id) DO NOTHING RETURNING id
+    )
+    SELECT {", ".join(_COLUMNS)}, width_bucket(n - 1, $3::bigint[]), id IN (SELECT id FROM taken) FROM placed"""  # noqa: S608 - constants
+
+
+class Take(NamedTuple):
+    """A call of `take`."""
+
+    owner: int
+    queues: frozenset[str]
+    limit: int
+    now: int
+    timeout_ms: int | None
+
+
+class Claimed(NamedTuple):
+    """What came of the takes of some queues.
+
+    Args:
+        jobs: For each of them the jobs that it got, in order.
+        reached: The last key that was looked at; None where nothing is left.
+    """
+
+    jobs: list[list[JobRecord]]
+    reached: Key | None
+
+
+async def claim(db: Transaction, fence: int, turn: int, floors: Mapping[str, Key], takes: Sequence[Take]) -> Claimed:
+    """Put the first ready jobs that draw on no budget into flight.
+
+    Args:
+        db: The transaction.
+        fence: Under which number; it is that of a server, or nothing is taken.
+        turn: Jobs that this server took before have lower ones.
+        floors: Where to begin, by queue, or under `ALL`.
+        takes: Who takes of these queues; those that come first are served first.
+    """
+    upto = list(accumulate(take.limit for take in takes))
+    limits = [None if take.timeout_ms is None else later(take.now, take.timeout_ms) for take in takes]
+    text, place = _head(floors)
+    found = await db.fetch(
+        text, upto[-1], fence, upto, [take.owner for take in takes], [take.now for take in takes],
+        [take.timeout_ms for take in takes], limits, turn, *place,
+    )  # fmt: skip
+    jobs: list[list[JobRecord]] = [[] for _ in takes]
+    for row in found:
+        if row[14]:
+            jobs[row[13]].append(decide.on_take(rows.to_job(row), takes[row[13]].now))
+    await _follow_up(db, takes, jobs)
+    return Claimed(jobs, (found[-1][3], found[-1][0]) if len(found) == upto[-1] else None)
+
+
+def _head(floors: Mapping[str, Key]) -> tuple[str, Sequence[Any]]:
+    """The statement that finds the jobs, and the last of its values."""
+    if ALL in floors:
+        return _OF_ALL, floors[ALL]
+    if len(floors) == 1:
+        [(queue, key)] = floors.items()
+        return _OF_ONE, (*key, queue)
+    return _OF_SEVERAL, ([key[0] for key in floors.values()], [key[1] for key in floors.values()], list(floors))
+
+
+async def _follow_up(db: Transaction, takes: Sequence[Take], jobs: Sequence[Sequence[JobRecord]]) -> None:
+    """What only some jobs need: nothing is folded into them any more, or they have a time limit of their own."""
+    taken = [job for some in jobs for job in some]
+    batched = [job.id for job in taken if job.batch is not None]
+    if batched:
+        await db.execute("UPDATE zizq.jobs SET key = NULL WHERE id = ANY($1)", batched)
+    timed = [job for job in taken if job.timeout_ms is not None]
+    if timed:
+        await db.execute(
+            """UPDATE zizq.flight f SET overdue_at = t.at FROM unnest($1::text[], $2::bigint[]) t (id, at)
+               WHERE f.id = t.id""",
+            [job.id for job in timed],
+            [decide.overdue_at(job, None) for job in timed],
+        )
+
+
+_OF_ALL, _OF_ONE, _OF_SEVERAL = (_CLAIM.format(head=head) for head in (_HEAD_OF_ALL, _HEAD_OF_ONE, _HEAD_OF_SEVERAL))

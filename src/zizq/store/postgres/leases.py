@@ -1,0 +1,136 @@
+"""The lease of a server: who it is to the others, for how long, and what becomes of those that are gone.
+
+A server that lives renews its lease. Where one has let it run out, any other may take its row away, and whatever it
+held is ready again at that same instant. It may live on and not know yet: then its reports are refused, because its
+fence is on no row any more, and at its next renewal it gets a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections import Counter
+from datetime import timedelta
+
+from zizq.engine.transitions import Cause
+from zizq.errors import Unavailable
+from zizq.store.postgres.database import Transaction
+from zizq.store.postgres.news import CHANNEL, Bulletin
+from zizq.store.postgres.parts import Parts
+
+log = logging.getLogger("zizq.store")
+
+LEASE = timedelta(seconds=3.5)
+RENEWAL_S = 1.0
+"""How often it is renewed; so what a dead server held runs elsewhere in less than 5 s."""
+FOLD_FROM = 500
+"""Rows of the tally that are worth adding up."""
+
+_RENEW = "UPDATE zizq.servers SET lease_until = clock_timestamp() + $2 WHERE fence = $1 RETURNING true"
+_REGISTER = """INSERT INTO zizq.servers (fence, name, lease_until)
+               VALUES (nextval('zizq.fences'), $1, clock_timestamp() + $2) RETURNING fence"""
+_EXPIRE = "DELETE FROM zizq.servers WHERE lease_until < clock_timestamp() RETURNING fence"
+# One step through the index for each fence, however many rows it has.
+_ORPHANED = """
+    WITH RECURSIVE held AS (
+        (SELECT fence FROM zizq.flight ORDER BY fence LIMIT 1)
+        UNION ALL SELECT (SELECT f.fence FROM zizq.flight f WHERE f.fence > held.fence ORDER BY f.fence LIMIT 1)
+        FROM held WHERE held.fence IS NOT NULL
+    )
+    SELECT fence FROM held WHERE fence IS NOT NULL AND fence NOT IN (SELECT fence FROM zizq.servers)"""
+_SWEEP = """
+    WITH gone AS (DELETE FROM zizq.flight WHERE fence = ANY($1::bigint[]) RETURNING id)
+    SELECT j.queue, min(j.priority), min(j.id) FROM gone JOIN zizq.jobs j ON j.id = gone.id GROUP BY j.queue"""
+_FOLD = """
+    WITH parts AS (DELETE FROM zizq.tally RETURNING queue, type, status, jobs)
+    INSERT INTO zizq.tally SELECT queue, type, status, sum(jobs) FROM parts
+    GROUP BY queue, type, status HAVING sum(jobs) <> 0"""
+
+
+class LeaseCalls(Parts):
+    """The life of a server among others."""
+
+    _doubtful: list[tuple[int, int, int]]
+    _alone: bool
+    """Whether no other server was there when the lease was last renewed."""
+
+    async def _register(self) -> None:
+        """Begin to be a server."""
+        # Durable, as the sequence is with it: no crash may lead to a second server of the same fence.
+        async with self._db.writing(durable=True) as db:
+            self._fence = await db.fetchval(_REGISTER, f"{socket.gethostname()}:{os.getpid()}", LEASE)
+
+    async def _resign(self) -> None:
+        """Give back all that is held, and be no server any more."""
+        async with self._db.writing(durable=True, hot=True) as db:
+            await db.execute("DELETE FROM zizq.servers WHERE fence = $1", self._fence)
+            ready = await _sweep(db, [self._fence])
+            await db.execute("DELETE FROM zizq.freed WHERE fence = $1", self._fence)
+            await db.execute("SELECT pg_notify($1, $2)", CHANNEL, Bulletin(self._fence, ready).text)
+
+    async def _keep_lease(self) -> None:
+        """Renew the lease for as long as the store is open, and see to what others have left behind."""
+        told = False
+        while True:
+            await asyncio.sleep(RENEWAL_S)
+            try:
+                await self._whole(self._renew())
+                told = False
+            except Unavailable as error:
+                if not told:
+                    log.warning("cannot renew the lease", extra={"fields": {"error": str(error)}})
+                told = True
+
+    async def _renew(self) -> None:
+        async with self._db.writing(durable=False, hot=True) as db:
+            kept = await db.fetchval(_RENEW, self._fence, LEASE)
+            expired = [row[0] for row in await db.fetch(_EXPIRE)]
+            orphaned = [row[0] for row in await db.fetch(_ORPHANED)]
+            ready = await _sweep(db, orphaned) if orphaned else {}
+            if expired:
+                await db.execute("DELETE FROM zizq.freed WHERE fence <> ALL(SELECT fence FROM zizq.servers)")
+            self._alone = await db.fetchval("SELECT count(*) FROM zizq.servers") <= 1
+        if orphaned:
+            log.warning("servers are gone: what they held is ready again", extra={"fields": {"fences": orphaned}})
+        if not kept:
+            await self._begin_anew()
+        if ready:
+            self._floors.lower(ready)
+            self._listener.available(ready)
+            self._listener.moved(Cause.RELEASE, None)
+            self._news.ready(ready)
+        await self._undo_doubtful()
+        await self._fold_tally()
+
+    async def _begin_anew(self) -> None:
+        """The lease was lost, and with it all that this server held."""
+        await self._register()
+        freed: Counter[int] = self._holdings.lose()
+        self._floors.clear()
+        log.warning("lost the lease, and a new one begins", extra={"fields": {"jobs": freed.total()}})
+        for owner, count in freed.items():
+            self._listener.freed(owner, count)
+
+    async def _undo_doubtful(self) -> None:
+        """Give back what takes may have put into flight of which nobody heard."""
+        while self._doubtful:
+            fence, first, last = self._doubtful[0]
+            async with self._db.writing(durable=False, hot=True) as db:
+                text = "DELETE FROM zizq.flight WHERE fence = $1 AND turn > $2 AND turn <= $3 RETURNING id"
+                found = [row[0] for row in await db.fetch(text, fence, first, last)]
+            self._doubtful.pop(0)
+            if found:
+                self._floors.clear()
+
+    async def _fold_tally(self) -> None:
+        """Add up what has come to the tally, once it is worth it."""
+        async with self._db.writing(durable=False) as db:
+            if await db.fetchval("SELECT count(*) FROM zizq.tally") >= FOLD_FROM:
+                await db.execute(_FOLD)
+
+
+async def _sweep(db: Transaction, fences: list[int]) -> dict[str, tuple[int, str]]:
+    """Take what these fences held out of flight; returns, by queue, from where on there are ready jobs."""
+    return {row[0]: (row[1], row[2]) for row in await db.fetch(_SWEEP, fences)}

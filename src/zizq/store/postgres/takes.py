@@ -1,0 +1,90 @@
+"""Take: ready jobs come to be in flight."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import partial
+
+from zizq.engine import decide
+from zizq.job import JobRecord
+from zizq.store.postgres.claims import Claimed, Take, claim
+from zizq.store.postgres.database import Transaction
+from zizq.store.postgres.floors import NOWHERE
+from zizq.store.postgres.gather import Gather
+from zizq.store.postgres.settles import SettleCalls
+
+MOST_TAKEN = 5000
+"""Jobs that one transaction takes at most, but for a call that wants more."""
+
+
+class TakeCalls(SettleCalls):
+    """The calls that hand out jobs."""
+
+    _takes: Gather[Take, list[JobRecord]]
+    _turn: int
+    """How many jobs this server has taken, or tried to."""
+    _doubtful: list[tuple[int, int, int]]
+    """Of takes whose end is not known: their fence, and the turns between which jobs may be in flight by them."""
+
+    def _gather_takes(self) -> Gather[Take, list[JobRecord]]:
+        return Gather(self._take_all, MOST_TAKEN, lambda call: call.limit, self._give_back)
+
+    async def take(
+        self, owner: int, queues: Collection[str], limit: int, now: int, timeout_ms: int | None = None
+    ) -> list[JobRecord]:
+        """Hand out the first ready jobs."""
+        # No database can hold such a name, and so no queue has it.
+        known = frozenset(queue for queue in queues if "\0" not in queue)
+        if queues and not known:
+            return []
+        self._watched.add(owner, known)
+        return await self._takes.call(Take(owner, known, limit, now, timeout_ms))
+
+    async def _take_all(self, calls: Sequence[Take]) -> Sequence[list[JobRecord]]:
+        fence, first = self._fence, self._turn
+        reached = NOWHERE
+        self._floors.begin()
+        try:
+            claimed = await self._db.again(partial(self._claim_all, fence, calls))
+            reached = {queues: one.reached for queues, one in claimed.items()}
+        except BaseException:
+            self._doubtful.append((fence, first, self._turn))
+            raise
+        finally:
+            self._floors.end(reached)
+        if fence != self._fence:
+            # The lease was lost meanwhile: others have these jobs by now, or will.
+            return [[] for _ in calls]
+        lots = {queues: iter(one.jobs) for queues, one in claimed.items()}
+        outcome = [next(lots[call.queues]) for call in calls]
+        self._took(calls, outcome)
+        return outcome
+
+    async def _claim_all(self, fence: int, calls: Sequence[Take]) -> dict[frozenset[str], Claimed]:
+        """One transaction."""
+        lots: dict[frozenset[str], list[Take]] = {}
+        for call in calls:
+            lots.setdefault(call.queues, []).append(call)
+        async with self._db.writing(durable=False, hot=True) as db:
+            return {queues: await self._claim(db, fence, takes) for queues, takes in lots.items()}
+
+    async def _claim(self, db: Transaction, fence: int, takes: Sequence[Take]) -> Claimed:
+        """Put ready jobs into flight, for takes of the same queues."""
+        turn = self._turn
+        self._turn += sum(take.limit for take in takes)
+        return await claim(db, fence, turn, self._floors.of(takes[0].queues), takes)
+
+    def _took(self, calls: Sequence[Take], outcome: Sequence[Sequence[JobRecord]]) -> None:
+        """Takes are committed: remember who holds what, and until when."""
+        overdue: list[int] = []
+        for call, jobs in zip(calls, outcome, strict=True):
+            self._holdings.add([job.id for job in jobs], call.owner)
+            times = (decide.overdue_at(job, call.timeout_ms) for job in jobs)
+            overdue += [at for at in times if at is not None]
+        if overdue:
+            self._listener.overdue(min(overdue))
+
+    def _give_back(self, call: Take, jobs: Sequence[JobRecord]) -> None:
+        """Whoever took jobs has gone before it got them."""
+        if jobs:
+            self._later(self.release_jobs([job.id for job in jobs], [call.owner]))
