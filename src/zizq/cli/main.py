@@ -23,6 +23,7 @@ COMMANDS = {
     "restore": ("zizq.cli.restore", "Put a backup into an empty folder."),
     "top": ("zizq.cli.top", "Watch a running server in the terminal."),
     "compact": ("zizq.cli.upkeep", "Give free space of a running server back to the disk."),
+    "store": ("zizq.cli.store", "Copy a whole store to another."),
     "migrate": ("zizq.cli.migrate", "Bring a store on PostgreSQL to the form that this zizq knows."),
     "token": ("zizq.cli.token", "Create, list and revoke tokens."),
     "check": ("zizq.cli.check", "Prove that a store is whole."),

@@ -42,6 +42,7 @@ from zizq.engine.changes import Change
 from zizq.engine.selection import Selection
 from zizq.engine.transitions import Cause
 from zizq.job import ErrorRecord, Failure, JobRecord
+from zizq.store.contents import Copies
 from zizq.store.views import Views
 
 Order = Literal["asc", "desc"]
@@ -135,7 +136,7 @@ class Silence:
         """Nothing."""
 
 
-class Store(Views, Protocol):
+class Store(Views, Copies, Protocol):
     """Jobs, their payloads and their errors; and the crons that enqueue some."""
 
     async def open(self, listener: Listener) -> None:

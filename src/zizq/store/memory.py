@@ -24,11 +24,12 @@ from zizq.errors import Outdated, Unprocessable, Unsupported
 from zizq.job import TERMINAL, ErrorRecord, Failure, JobRecord, Status
 from zizq.policy import Defaults
 from zizq.store.base import NO_BUDGETS, NOTHING, Changed, Compacted, Listener, Silence
+from zizq.store.memory_copies import MemoryCopies
 from zizq.store.memory_crons import MemoryCrons
 from zizq.store.memory_reads import MemoryReads
 
 
-class MemoryStore(MemoryReads, MemoryCrons):
+class MemoryStore(MemoryReads, MemoryCrons, MemoryCopies):
     """A store that lasts as long as its process.
 
     Args:

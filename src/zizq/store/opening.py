@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zizq.clock import Clock, Dice, SharedClock
+from zizq.clock import Clock, Dice, SharedClock, SystemDice
 from zizq.engine.budgets import MAX_BUDGETS
 from zizq.errors import ConfigError
 from zizq.policy import Defaults
 from zizq.store.base import CommitMode, Store
+from zizq.store.contents import Sum
+from zizq.store.copying import copy
 from zizq.store.facts import StoreFacts
 from zizq.store.memory import MemoryStore
 from zizq.store.url import StoreUrl
@@ -113,6 +115,23 @@ async def migrate_store(url: StoreUrl, *, dry_run: bool) -> Migrated:
     except ModuleNotFoundError as error:
         raise _lacks(error) from error
     return await migrate(url, dry_run=dry_run)
+
+
+async def copy_store(source: Path | StoreUrl, target: Path | StoreUrl, progress: Callable[[str, Sum], None]) -> Sum:
+    """Copy all that one store holds to another (`copying.copy`); returns what was copied.
+
+    Args:
+        source: The folder or URL of the store to copy.
+        target: That of an empty one.
+        progress: Hears what is done, and what was done so far of it.
+
+    Raises:
+        ConfigError: When one of them cannot be used, or the extra that it needs is not installed.
+        DecodeError: When what arrived is not what was sent.
+        Unavailable: When the target cannot be written.
+    """
+    dice, options = SystemDice(), StoreOptions()
+    return await copy(make_store(source, options, dice), make_store(target, options, dice), progress)
 
 
 def check_store(place: Path, now: int, progress: Callable[[str], None] = lambda text: None) -> Checked:

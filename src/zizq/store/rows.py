@@ -82,6 +82,18 @@ def key_of(job: JobRecord) -> str | None:
     return batch_name(job.batch.key) if job.batch is not None and job.status is Status.READY else None
 
 
+def stored_key(job: JobRecord, *, is_pending: bool) -> str | None:
+    """What a job of whatever age is found by; one with a batch key only while others can be folded into it."""
+    if job.unique_key is None and job.batch is not None:
+        return batch_name(job.batch.key) if is_pending else None
+    return key_of(job)
+
+
+def is_finished(job: JobRecord) -> bool:
+    """Whether a job does not hold its budgets back any more."""
+    return STATUS[job.status] >= STATUS[Status.COMPLETED]
+
+
 def unique_names(key: str) -> list[str]:
     """What jobs with a unique key are found by, whatever their scopes."""
     return [f"{scope.value[0]}{key}" for scope in Scope]

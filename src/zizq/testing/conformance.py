@@ -20,6 +20,7 @@ from zizq.policy import Backoff, Retention
 from zizq.testing.bench import DAY, NOW, PAYLOAD
 from zizq.testing.budget_conformance import BudgetConformance
 from zizq.testing.catalog_conformance import CatalogConformance
+from zizq.testing.copy_conformance import CopyConformance, DurableCopyConformance
 from zizq.testing.cron_conformance import CronConformance, DurableCronConformance
 from zizq.testing.key_conformance import KeyConformance
 from zizq.testing.lease_conformance import DurableLeaseConformance, LeaseConformance
@@ -35,6 +36,7 @@ class StoreConformance(
     LeaseConformance,
     PauseConformance,
     ViewConformance,
+    CopyConformance,
 ):
     """The suite; a subclass overrides `make`."""
 
@@ -379,7 +381,11 @@ class StoreConformance(
 
 
 class DurableStoreConformance(
-    StoreConformance, DurableCronConformance, DurableLeaseConformance, DurablePauseConformance
+    StoreConformance,
+    DurableCronConformance,
+    DurableLeaseConformance,
+    DurablePauseConformance,
+    DurableCopyConformance,
 ):
     """What a store must do besides when it outlasts its process."""
 

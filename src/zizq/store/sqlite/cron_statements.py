@@ -107,7 +107,7 @@ class CronStatements:
         self._budgets.bind([], created)
         gone = [name for name, row in stored.entries.items() if after.entries.get(name) != row]
         self._delete_entries(call.name, gone)
-        self._insert_entries(call.name, new)
+        _insert_entries(self._db, call.name, new)
         if after.settings is None:
             self._db.execute("DELETE FROM crons WHERE name = ?", (call.name,))
         elif after.settings != stored.settings:
@@ -120,16 +120,16 @@ class CronStatements:
         rows: Any = self._db.execute("SELECT name, next_at, entry FROM cron_entries WHERE cron = ?", (name,))
         return _Stored(settings, {name: tuple(row) for name, *row in rows})
 
-    def _insert_entries(self, cron: str, entries: Sequence[CronEntry]) -> None:
-        rows = [(cron, entry.name, *_row(entry)) for entry in entries]
-        sql.insert(self._db, "cron_entries", "cron, name, next_at, entry", rows)
-        draws = [(cron, entry.name, draw.key, draw.cost) for entry in entries for draw in entry.job.budgets or ()]
-        sql.insert(self._db, "cron_draws", "cron, name, budget, cost", draws)
-
     def _delete_entries(self, cron: str, names: Sequence[str]) -> None:
         for some in sql.chunks(names):
             text = f"DELETE FROM cron_entries WHERE cron = ? AND name IN ({sql.marks(len(some))})"  # noqa: S608 - marks
             self._db.execute(text, (cron, *some))
+
+
+def put(db: apsw.Connection, group: CronGroup) -> None:
+    """Add a group that is not there."""
+    db.execute("INSERT INTO crons (name, settings) VALUES (?, ?)", (group.name, _settings(group)))
+    _insert_entries(db, group.name, group.entries)
 
 
 def names(db: apsw.Connection) -> list[str]:
@@ -159,6 +159,13 @@ def next_at(db: apsw.Connection) -> int | None:
     """The earliest next time of all entries."""
     found: int | None = db.execute("SELECT min(next_at) FROM cron_entries INDEXED BY next_firing WHERE next_at > 0").get
     return found
+
+
+def _insert_entries(db: apsw.Connection, cron: str, entries: Sequence[CronEntry]) -> None:
+    rows = [(cron, entry.name, *_row(entry)) for entry in entries]
+    sql.insert(db, "cron_entries", "cron, name, next_at, entry", rows)
+    draws = [(cron, entry.name, draw.key, draw.cost) for entry in entries for draw in entry.job.budgets or ()]
+    sql.insert(db, "cron_draws", "cron, name, budget, cost", draws)
 
 
 def _settings(group: CronGroup) -> bytes:

@@ -36,6 +36,7 @@ from zizq.store.sqlite.backups import Backups
 from zizq.store.sqlite.budget_statements import SaveBudget
 from zizq.store.sqlite.changes import Changes, Ice
 from zizq.store.sqlite.checkpoints import Checkpoints
+from zizq.store.sqlite.copies import CopyCalls
 from zizq.store.sqlite.crons import CronCalls
 from zizq.store.sqlite.flight import Flight
 from zizq.store.sqlite.key_statements import AdmitCall, Admitted
@@ -55,7 +56,7 @@ LISTERS = 2
 """Threads for lists and counts, which may take long."""
 
 
-class SqliteStore(TakeCalls, ViewCalls, CronCalls, UpkeepCalls):
+class SqliteStore(TakeCalls, ViewCalls, CronCalls, UpkeepCalls, CopyCalls):
     """Jobs in one SQLite database; used by one process at a time.
 
     Args:
