@@ -21,6 +21,7 @@ from zizq.server.http.admin.metrics import MetricsHandler
 from zizq.server.http.api import Api
 from zizq.server.http.departures import Departures
 from zizq.server.http.load import Load
+from zizq.server.inbox import Mover
 from zizq.server.insight.feed import Feed
 from zizq.server.insight.keeping import Keeping
 from zizq.server.insight.service import Insights
@@ -29,6 +30,7 @@ from zizq.server.payloads import Payloads
 from zizq.server.settings import Settings
 from zizq.server.upkeep import Upkeep
 from zizq.store.base import Store
+from zizq.store.inbox import Inbox
 from zizq.store.opening import make_store
 from zizq.zones import zone
 
@@ -97,6 +99,7 @@ class App:
         self._ticker = Ticker(self.crontab, clock, settings.scheduler_batch_size)
         self._timekeeper = Timekeeper(self.broker, clock)
         self._reaper = Reaper(self.broker, settings.reaper_check_interval)
+        self._movers = [Mover(store, self.broker, self._payloads, clock)] if isinstance(store, Inbox) else []
         self._duties: list[asyncio.Task[None]] = []
 
     def _make_dashboard(self, settings: Settings, clock: Clock) -> Dashboard | None:
@@ -116,10 +119,9 @@ class App:
         self.auth.start()
         await self.broker.start()
         self._departures.open()
-        self._duties = [
-            asyncio.create_task(duty.run())
-            for duty in (self._promoter, self._ticker, self._timekeeper, self._reaper, self.insights)
-        ]
+        duties = (self._promoter, self._ticker, self._timekeeper, self._reaper, self.insights)
+        works = [*(duty.run for duty in duties), *(mover.run for mover in self._movers)]
+        self._duties = [asyncio.create_task(work()) for work in works]
 
     def end_streams(self) -> None:
         """Ask all take streams to give their jobs back and end, and end what never does; other requests go on."""

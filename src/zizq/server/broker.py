@@ -16,9 +16,9 @@ from zizq.engine.transitions import Cause
 from zizq.errors import Missing
 from zizq.ids import IdGenerator
 from zizq.job import ErrorRecord, Failure, JobRecord, any_bound
-from zizq.server.batches import Batches, Folder, is_foldable
+from zizq.server.batches import Batches, Folder, Write, is_foldable
 from zizq.server.consumers import NO_TERMS, Consumer, Consumers, Terms
-from zizq.store.base import NO_BUDGETS, Due, Store
+from zizq.store.base import NO_BUDGETS, NOTHING, Due, Store
 
 
 class Broker:
@@ -126,11 +126,23 @@ class Broker:
             Unprocessable: When the job cannot be enqueued.
             Unavailable: When the store cannot write.
         """
-        write = partial(self._store.fire, due, after)
+        await self.enqueue_by(jobs, partial(self._store.fire, due, after))
+
+    async def enqueue_by(self, jobs: Sequence[JobRecord], write: Write) -> None:
+        """Enqueue jobs by a write that does more than that, all in one commit.
+
+        Args:
+            jobs: The jobs, made as for `enqueue`.
+            write: Stores them, as `Store.enqueue` does by its first four arguments.
+
+        Raises:
+            Unprocessable: When one cannot be enqueued, as for `enqueue`.
+            ZizqError: What `write` raises beside that.
+        """
         if any(is_foldable(job) for job in jobs):
             await self._batches.enqueue(jobs, write)
         else:
-            await write(jobs, self._clock.wall_ms())
+            await write(jobs, self._clock.wall_ms(), (), NOTHING)
 
     async def check_batch(self, job: JobRecord) -> None:
         """Try the expressions of a batched job on its own payload.

@@ -75,7 +75,7 @@ class Punctual:
         while True:
             # Unknown until the pass has answered: whatever is scheduled meanwhile is noted, or found by the next pass.
             self._next_due = None
-            due = await _attempt(self._name, self._duty)
+            due = await attempt(self._name, self._duty)
             if due is not None and (self._next_due is None or due < self._next_due):
                 self._next_due = due
             # It has been heard: left on, it would lead from pass to pass where a pass itself rings.
@@ -145,10 +145,10 @@ class Reaper:
         """Reap for ever, first after one interval."""
         while True:
             await asyncio.sleep(self._interval_s)
-            await _attempt("reaper", lambda: self._broker.reap(REAP_BATCH))
+            await attempt("reaper", lambda: self._broker.reap(REAP_BATCH))
 
 
-async def _attempt(name: str, duty: Callable[[], Awaitable[T]]) -> T:
+async def attempt(name: str, duty: Callable[[], Awaitable[T]]) -> T:
     """Do a duty; where it fails, do it again after a while, until it is done. The first failure is logged."""
     told = False
     while True:

@@ -9,7 +9,8 @@ any language: its four arguments stay as they are, and what is new becomes an op
 MIGRATION = r"""
     CREATE TABLE zizq.inbox (
         id text COLLATE "C" PRIMARY KEY, -- that of the job
-        job jsonb NOT NULL -- as POST /jobs takes it
+        job jsonb NOT NULL, -- as POST /jobs takes it
+        size integer NOT NULL -- the bytes of its payload
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
 
     CREATE SEQUENCE zizq.job_numbers CYCLE MAXVALUE 281474976710655; -- 48 bits
@@ -198,18 +199,20 @@ MIGRATION = r"""
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     DECLARE
         job_id CONSTANT text := zizq.new_id();
+        size CONSTANT integer := octet_length(payload::text);
     BEGIN
         PERFORM zizq.check_name('type', type);
         PERFORM zizq.check_name('queue', queue);
         IF payload IS NULL THEN
             PERFORM zizq.refuse('payload must not be NULL: ''null''::jsonb is a payload');
-        ELSIF octet_length(payload::text) > 16777216 THEN
+        ELSIF size > 16777216 THEN
             PERFORM zizq.refuse('payload is larger than 16 MiB: put it elsewhere, and only its place into the job');
         END IF;
-        INSERT INTO zizq.inbox (id, job) VALUES (
+        INSERT INTO zizq.inbox (id, job, size) VALUES (
             job_id,
             zizq.checked_options(coalesce(options, '{}'))
-                || jsonb_build_object('type', type, 'queue', queue, 'payload', payload)
+                || jsonb_build_object('type', type, 'queue', queue, 'payload', payload),
+            size
         );
         RETURN job_id;
     END $$;
