@@ -11,7 +11,9 @@ from zizq.clock import Dice
 from zizq.policy import Defaults
 from zizq.store.base import Silence, Store
 from zizq.store.postgres.store import PostgresStore
+from zizq.testing.catalog_conformance import CatalogConformance
 from zizq.testing.clock import LoadedDice
+from zizq.testing.view_conformance import ViewConformance
 
 
 class OnPostgres:
@@ -32,3 +34,11 @@ class TestOpening(OnPostgres):
             await store.open(Silence())
             await store.close()
             await store.close()
+
+
+class TestCatalog(OnPostgres, CatalogConformance):
+    pass
+
+
+class TestViews(OnPostgres, ViewConformance):
+    pass

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from zizq.budget import Draw
+from zizq.engine.changes import Change, Rebind, Retry
 from zizq.engine.purse import budget_keys
 from zizq.engine.unique import Scope
 from zizq.job import Batch, ErrorRecord, JobRecord, Status
@@ -69,6 +70,22 @@ def to_bound_row(job: JobRecord) -> Row:
 def to_values(job: JobRecord, columns: Sequence[str]) -> list[Any]:
     """What a job has in some of its columns."""
     return [_SPECIAL[name](job) if name in _SPECIAL else getattr(job, name) for name in columns]
+
+
+def changed_columns(change: Change) -> tuple[str, ...]:
+    """What a change rewrites of jobs that stay: never the key, by which others found them already."""
+    if isinstance(change, Rebind):
+        return ("budgets", "options")
+    if isinstance(change, Retry):
+        return ("status", "ready_at", "attempts", "purge_at", "deaths")
+    named = [some for name, some in _PATCHED.items() if getattr(change, name, msgspec.UNSET) is not msgspec.UNSET]
+    return tuple(dict.fromkeys(column for some in named for column in some))
+
+
+_PATCHED = {
+    "queue": ("queue",), "priority": ("priority",), "ready_at": ("status", "ready_at"), "retry_limit": ("options",),
+    "backoff": ("options",), "retention": ("options",), "timeout_ms": ("options",),
+}  # fmt: skip
 
 
 def key_of(job: JobRecord) -> str | None:

@@ -33,6 +33,19 @@ ATTEMPTS = 5
 _BEGIN_HOT = "; ".join(
     ["BEGIN", *(f"SET LOCAL enable_{way} = off" for way in ("seqscan", "bitmapscan", "hashjoin", "mergejoin", "sort"))]
 )
+_BEGIN_READING = "; ".join(
+    [
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        # What is asked changes much: a plan that was good for one question is not for the next.
+        "SET LOCAL plan_cache_mode = force_custom_plan",
+        # A part of one index is in order: what another one gives is not to be sorted, whatever the planner guesses.
+        "SET LOCAL enable_sort = off",
+        "SET LOCAL enable_incremental_sort = off",
+        "SET LOCAL jit = off",
+        # Room for the set of all jobs in flight.
+        "SET LOCAL work_mem = '64MB'",
+    ]
+)
 T = TypeVar("T")
 
 
@@ -99,7 +112,7 @@ class Database:
         Raises:
             Unavailable: When the database cannot be asked.
         """
-        async with self._transaction("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as db:
+        async with self._transaction(_BEGIN_READING) as db:
             yield db
 
     @asynccontextmanager
@@ -173,5 +186,5 @@ class Database:
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             self.trouble = f"{type(error).__name__}: {error}"
             raise Unavailable(f"the database cannot do it just now ({self.trouble})") from error
-        if not begin.endswith("ONLY"):
+        if begin is not _BEGIN_READING:
             self.trouble = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from zizq.clock import Dice, SharedClock
 from zizq.engine.purse import Key
@@ -18,6 +18,28 @@ from zizq.store.postgres.database import Database, Transaction
 from zizq.store.postgres.floors import FIRST, Floors, Watched
 from zizq.store.postgres.holdings import Holdings
 from zizq.store.postgres.news import News
+
+T = TypeVar("T")
+
+
+class Arrived:
+    """What there is to tell of jobs that are ready or scheduled now."""
+
+    def __init__(self) -> None:
+        self.ready: dict[str, Key] = {}
+        """By queue, the first of the ready ones."""
+        self.due: int | None = None
+        """When the first of the scheduled ones is due."""
+
+    def add(self, jobs: Iterable[JobRecord]) -> None:
+        """More jobs; those in another status are left out."""
+        for job in jobs:
+            if job.status is Status.READY:
+                key = (job.priority, job.id)
+                if job.queue not in self.ready or key < self.ready[job.queue]:
+                    self.ready[job.queue] = key
+            elif job.status is Status.SCHEDULED and (self.due is None or job.ready_at < self.due):
+                self.due = job.ready_at
 
 
 class Parts:
@@ -40,12 +62,12 @@ class Parts:
     _watched: Watched
     _chores: set[asyncio.Task[Any]]
 
-    async def _whole(self, work: Coroutine[Any, Any, Any]) -> None:
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something to its end, even if whoever waits for it is told to stop."""
         task = asyncio.create_task(work)
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
 
     def _later(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do something that nobody waits for; where the database refuses it, that was said to whoever called before."""
@@ -66,23 +88,20 @@ class Parts:
 
     def _announce(self, jobs: Sequence[JobRecord]) -> None:
         """Tell everybody of ready and scheduled jobs."""
-        ready: dict[str, Key] = {}
-        due = None
-        for job in jobs:
-            if job.status is Status.READY:
-                key = (job.priority, job.id)
-                if job.queue not in ready or key < ready[job.queue]:
-                    ready[job.queue] = key
-            elif job.status is Status.SCHEDULED and (due is None or job.ready_at < due):
-                due = job.ready_at
-        if ready:
+        arrived = Arrived()
+        arrived.add(jobs)
+        self._arrived(arrived)
+
+    def _arrived(self, arrived: Arrived) -> None:
+        """Tell everybody of jobs that became ready or scheduled."""
+        if arrived.ready:
             # First the floors, so that whoever is woken finds the jobs.
-            self._floors.lower(ready)
-            self._listener.available(ready)
-            self._news.ready(ready)
-        if due is not None:
-            self._listener.scheduled(due)
-            self._news.scheduled(due)
+            self._floors.lower(arrived.ready)
+            self._listener.available(arrived.ready)
+            self._news.ready(arrived.ready)
+        if arrived.due is not None:
+            self._listener.scheduled(arrived.due)
+            self._news.scheduled(arrived.due)
 
     def _revive(self, queues: Collection[str]) -> None:
         """Tell everybody of queues that have jobs which can be taken again."""

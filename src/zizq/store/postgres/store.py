@@ -16,6 +16,7 @@ from zizq.errors import Unavailable
 from zizq.policy import Defaults
 from zizq.store.base import CommitMode, Listener, Silence
 from zizq.store.postgres import schema
+from zizq.store.postgres.changes import ChangeCalls
 from zizq.store.postgres.database import Database
 from zizq.store.postgres.duties import DutyCalls
 from zizq.store.postgres.enqueues import EnqueueCalls
@@ -25,10 +26,11 @@ from zizq.store.postgres.leases import LeaseCalls
 from zizq.store.postgres.news import News
 from zizq.store.postgres.takes import TakeCalls
 from zizq.store.postgres.time import Timed
+from zizq.store.postgres.view_calls import ViewCalls
 from zizq.store.postgres.watching import WatchCalls
 
 
-class PostgresStore(EnqueueCalls, TakeCalls, DutyCalls, LeaseCalls, WatchCalls, Timed):
+class PostgresStore(EnqueueCalls, TakeCalls, DutyCalls, ChangeCalls, ViewCalls, LeaseCalls, WatchCalls, Timed):
     """Jobs in one PostgreSQL database, which any number of servers share.
 
     Args:

@@ -34,12 +34,6 @@ from zizq.store.sqlite.budget_statements import BudgetStatements
 Kind = tuple[str, str, int]
 """A queue, a type and a stored status."""
 
-_COLUMNS = {
-    "queue": ("queue",), "priority": ("priority",), "ready_at": ("status", "ready_at"), "retry_limit": ("options",),
-    "backoff": ("options",), "retention": ("options",), "timeout_ms": ("options",),
-}  # fmt: skip
-_REBOUND = ("budgets", "options")
-_RETRIED = ("status", "ready_at", "attempts", "purge_at", "deaths")
 _encode = msgspec.msgpack.Encoder().encode
 _decoder: msgspec.msgpack.Decoder[Change] = msgspec.msgpack.Decoder(Change)
 
@@ -239,20 +233,14 @@ class ChangeStatements:
 
     def _carry_out(self, change: Change, moved: Sequence[Moved]) -> None:
         ids = [one.before.id for one in moved]
-        if isinstance(change, Patch):
-            named = [some for name, some in _COLUMNS.items() if getattr(change, name) is not msgspec.UNSET]
-            columns = tuple(dict.fromkeys(column for some in named for column in some))
-            self._rewrite(columns, moved)
-            return
-        if isinstance(change, Rebind):
-            self._rewrite(_REBOUND, moved)
-            self._budgets.bind([one.after for one in moved if one.after is not None], ())
-            return
-        sql.delete(self._db, "errors", "job_id", [one.before.id for one in moved if one.before.attempts])
+        if not isinstance(change, Patch | Rebind):
+            sql.delete(self._db, "errors", "job_id", [one.before.id for one in moved if one.before.attempts])
         if isinstance(change, Delete):
             sql.delete(self._db, "jobs", "id", ids)
         else:
-            self._rewrite(_RETRIED, moved)
+            self._rewrite(rows.changed_columns(change), moved)
+        if isinstance(change, Rebind):
+            self._budgets.bind([one.after for one in moved if one.after is not None], ())
 
     def _rewrite(self, columns: Sequence[str], moved: Sequence[Moved]) -> None:
         if columns:
