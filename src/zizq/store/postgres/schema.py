@@ -10,6 +10,8 @@ What holds at any instant:
   narrow rows and changes none. So: ready = stored as ready, less those in `flight`.
 * A row of `flight` names the *fence* of the server that holds the job: a number that no other server ever gets, nor
   the same one after it has lost its lease. Where no server has that fence, the row counts for nothing and is swept.
+* What jobs in flight hold of a budget is in `budgets.held`, and comes back by a trigger, whoever removes their rows of
+  `flight`. Where a budget counts what is in flight, its tokens are the capacity less `held`, whatever `tokens` says.
 * `tally` is a ledger: whatever changes how many jobs there are adds rows, and the sums are what there is. No two
   writers meet in a row of it.
 """
@@ -85,7 +87,7 @@ MIGRATIONS = [
         stream_ms bigint, -- the time that the stream grants jobs that set none
         turn bigint NOT NULL, -- the order in which its server took them
         overdue_at bigint, -- decide.overdue_at; NULL where it may be held for as long as the stream likes
-        draws bytea -- MessagePack of what it paid to budgets; NULL for nothing
+        draws jsonb -- what it paid to budgets, {key: cost}; NULL for nothing
     ) WITH (
         fillfactor = 90,
         autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0
@@ -122,7 +124,11 @@ MIGRATIONS = [
     CREATE TABLE zizq.budgets (
         key text COLLATE "C" PRIMARY KEY,
         budget bytea NOT NULL, -- MessagePack of a budget.Budget
-        state bytea -- MessagePack of a bucket.BucketState; NULL for a full one
+        -- A bucket.BucketState.
+        tokens bigint NOT NULL,
+        remainder bigint NOT NULL,
+        at bigint NOT NULL,
+        held bigint NOT NULL DEFAULT 0
     ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
     -- Which jobs draw on a budget, and how much; finished ones do not hold it back any more.
     CREATE TABLE zizq.draws (
@@ -135,12 +141,12 @@ MIGRATIONS = [
     CREATE INDEX drawing ON zizq.draws (id);
 
     CREATE TABLE zizq.crons (
-        name text COLLATE "C" PRIMARY KEY,
+        name bytea PRIMARY KEY, -- UTF-8, as all names of crons and entries, which may have a NUL in them
         settings bytea NOT NULL -- MessagePack of a cron.CronGroup without its entries
     );
     CREATE TABLE zizq.cron_entries (
-        cron text COLLATE "C" NOT NULL REFERENCES zizq.crons ON DELETE CASCADE,
-        name text COLLATE "C" NOT NULL,
+        cron bytea NOT NULL REFERENCES zizq.crons ON DELETE CASCADE,
+        name bytea NOT NULL,
         next_at bigint, -- as in the entry; NULL where it never fires again
         entry bytea NOT NULL, -- MessagePack of a cron.CronEntry
         PRIMARY KEY (cron, name)
@@ -148,8 +154,8 @@ MIGRATIONS = [
     CREATE INDEX next_firing ON zizq.cron_entries (next_at) WHERE next_at IS NOT NULL;
     -- What the jobs of cron entries draw, for budgets that are changed or deleted.
     CREATE TABLE zizq.cron_draws (
-        cron text COLLATE "C" NOT NULL,
-        name text COLLATE "C" NOT NULL,
+        cron bytea NOT NULL,
+        name bytea NOT NULL,
         budget text COLLATE "C" NOT NULL,
         cost bigint NOT NULL,
         PRIMARY KEY (cron, name, budget),
@@ -187,6 +193,20 @@ MIGRATIONS = [
     END $$;
     CREATE TRIGGER jobs_removed AFTER DELETE ON zizq.jobs
         REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION zizq.jobs_removed();
+
+    CREATE FUNCTION zizq.flight_ended() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF EXISTS (SELECT FROM ended WHERE draws IS NOT NULL) THEN
+            PERFORM FROM zizq.budgets WHERE key IN (SELECT jsonb_object_keys(draws) FROM ended)
+                ORDER BY key FOR NO KEY UPDATE;
+            UPDATE zizq.budgets b SET held = greatest(0, b.held - back.cost) FROM (
+                SELECT draw.key, sum(draw.value::bigint) AS cost FROM ended, jsonb_each_text(draws) draw GROUP BY 1
+            ) back WHERE b.key = back.key;
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER flight_ended AFTER DELETE ON zizq.flight
+        REFERENCING OLD TABLE AS ended FOR EACH STATEMENT EXECUTE FUNCTION zizq.flight_ended();
     """,
     inbox_sql.MIGRATION,
 ]

@@ -17,6 +17,8 @@ from zizq.policy import Defaults
 from zizq.store.base import CommitMode, Listener, Silence
 from zizq.store.postgres import schema
 from zizq.store.postgres.changes import ChangeCalls
+from zizq.store.postgres.budgets import BudgetCalls
+from zizq.store.postgres.crons import CronCalls
 from zizq.store.postgres.database import Database
 from zizq.store.postgres.duties import DutyCalls
 from zizq.store.postgres.enqueues import EnqueueCalls
@@ -25,12 +27,16 @@ from zizq.store.postgres.holdings import Holdings
 from zizq.store.postgres.leases import LeaseCalls
 from zizq.store.postgres.news import News
 from zizq.store.postgres.takes import TakeCalls
+from zizq.store.postgres.pauses import PauseCalls
 from zizq.store.postgres.time import Timed
 from zizq.store.postgres.view_calls import ViewCalls
 from zizq.store.postgres.watching import WatchCalls
 
 
-class PostgresStore(EnqueueCalls, TakeCalls, DutyCalls, ChangeCalls, ViewCalls, LeaseCalls, WatchCalls, Timed):
+class PostgresStore(
+    EnqueueCalls, TakeCalls, DutyCalls, ChangeCalls, ViewCalls, BudgetCalls, CronCalls, PauseCalls, LeaseCalls,
+    WatchCalls, Timed,
+):  # fmt: skip
     """Jobs in one PostgreSQL database, which any number of servers share.
 
     Args:
@@ -77,6 +83,7 @@ class PostgresStore(EnqueueCalls, TakeCalls, DutyCalls, ChangeCalls, ViewCalls, 
         self._enqueues = self._gather_enqueues()
         self._takes = self._gather_takes()
         self._settles = self._gather_settles()
+        self._pausing = asyncio.Lock()
 
     async def open(self, listener: Listener) -> None:
         """Connect; an empty database gets its tables."""

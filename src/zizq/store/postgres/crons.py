@@ -1,0 +1,160 @@
+"""The crons of the store port on PostgreSQL.
+
+Each entry is a row of its own, so that a firing writes one row however many there are. Who changes a group holds its
+row; who fires an entry shares it with others who fire, and holds that of the entry: so of several servers who fire one,
+the first does, and the others find that it has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from zizq.budget import Budget
+from zizq.cron import CronEntry, CronGroup
+from zizq.engine.cron import rules
+from zizq.store.base import NO_BUDGETS, Due
+from zizq.store.postgres import budget_rows
+from zizq.store.postgres.database import Transaction
+from zizq.store.postgres.parts import Parts
+
+_encode = msgspec.msgpack.Encoder().encode
+_group = msgspec.msgpack.Decoder(CronGroup).decode
+_entry = msgspec.msgpack.Decoder(CronEntry).decode
+
+
+class _Stored(NamedTuple):
+    """A group as its rows have it: what it has beside its entries, or None; and each entry by its name."""
+
+    settings: bytes | None
+    entries: dict[str, tuple[int | None, bytes]]
+
+
+class CronCalls(Parts):
+    """The calls on crons."""
+
+    async def crons(self) -> list[str]:
+        """The names of all cron groups."""
+        async with self._db.reading() as db:
+            return [row[0].decode() for row in await db.fetch("SELECT name FROM zizq.crons ORDER BY name")]
+
+    async def cron(self, name: str) -> CronGroup | None:
+        """A cron group with its entries."""
+        text = """SELECT settings, entry FROM zizq.crons c LEFT JOIN zizq.cron_entries e ON e.cron = c.name
+                  WHERE c.name = $1 ORDER BY e.name"""
+        async with self._db.reading() as db:
+            found = await db.fetch(text, name.encode())
+        if not found:
+            return None
+        return _group(found[0][0]).with_(entries=tuple(_entry(row[1]) for row in found if row[1] is not None))
+
+    async def save_cron(
+        self,
+        name: str,
+        before: CronGroup | None,
+        after: CronGroup | None,
+        now: int,
+        create: Mapping[str, Budget] = NO_BUDGETS,
+    ) -> bool:
+        """Create, change or delete a cron group."""
+        was, will_be, key = _form(before), _form(after), name.encode()
+        async with self._write() as db:
+            if was.settings is None:
+                stored = await _begin(db, key, will_be.settings)
+            else:
+                stored = await _stored(db, key)
+            if stored != was:
+                return False
+            entries = after.entries if after is not None else ()
+            new = [entry for entry in entries if was.entries.get(entry.name) != will_be.entries[entry.name]]
+            await budget_rows.check(db, [(0, entry.job) for entry in new], create, self._max_budgets, now)
+            if will_be.settings is None:
+                await db.execute("DELETE FROM zizq.crons WHERE name = $1", key)
+                return True
+            if was.settings is not None and will_be.settings != was.settings:
+                await db.execute("UPDATE zizq.crons SET settings = $2 WHERE name = $1", key, will_be.settings)
+            gone = [one.encode() for one, row in was.entries.items() if will_be.entries.get(one) != row]
+            await db.execute("DELETE FROM zizq.cron_entries WHERE cron = $1 AND name = ANY($2)", key, gone)
+            await _insert_entries(db, key, new)
+        return True
+
+    async def delete_crons(self) -> int:
+        """Delete all cron groups."""
+        async with self._write() as db:
+            return await db.fetchval("WITH gone AS (DELETE FROM zizq.crons RETURNING 1) SELECT count(*) FROM gone") or 0
+
+    async def due_crons(self, now: int, limit: int) -> list[Due]:
+        """Cron entries whose next time has come."""
+        text = """SELECT settings, entry FROM zizq.cron_entries e JOIN zizq.crons c ON c.name = e.cron
+                  WHERE next_at <= $1 ORDER BY next_at, e.cron, e.name LIMIT $2"""
+        async with self._db.reading() as db:
+            return [Due(_group(row[0]), _entry(row[1])) for row in await db.fetch(text, now, limit)]
+
+    async def next_cron(self) -> int | None:
+        """The earliest next time of all cron entries."""
+        async with self._db.reading() as db:
+            found: int | None = await db.fetchval("SELECT min(next_at) FROM zizq.cron_entries")
+        return found
+
+
+async def check_due(db: Transaction, due: Due) -> None:
+    """Hold an entry and its group to what they are thought to be; they stay so until the transaction is over.
+
+    Raises:
+        Conflicting: When one is not so.
+    """
+    # Two statements: one that had to wait for the first row would see the second as it was before.
+    settings = await db.fetchval("SELECT settings FROM zizq.crons WHERE name = $1 FOR SHARE", due.group.name.encode())
+    text = "SELECT entry FROM zizq.cron_entries WHERE cron = $1 AND name = $2 FOR UPDATE"
+    entry = await db.fetchval(text, due.group.name.encode(), due.entry.name.encode())
+    if (settings, entry) != (_settings(due.group), _encode(due.entry)):
+        raise rules.has_changed(*due)
+
+
+async def advance(db: Transaction, due: Due, after: CronEntry) -> None:
+    """Put an entry in the place of the one that was due."""
+    text = "UPDATE zizq.cron_entries SET next_at = $3, entry = $4 WHERE cron = $1 AND name = $2"
+    await db.execute(text, due.group.name.encode(), after.name.encode(), *_row(after))
+
+
+async def _begin(db: Transaction, key: bytes, settings: bytes | None) -> _Stored:
+    """Add a group without entries, if it is not there; returns what is there beside it."""
+    if settings is None:
+        return await _stored(db, key)
+    text = "INSERT INTO zizq.crons (name, settings) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING true"
+    return _Stored(None, {}) if await db.fetchval(text, key, settings) else await _stored(db, key)
+
+
+async def _stored(db: Transaction, key: bytes) -> _Stored:
+    """A group as it is there, which stays so until the transaction is over."""
+    settings = await db.fetchval("SELECT settings FROM zizq.crons WHERE name = $1 FOR UPDATE", key)
+    rows = await db.fetch("SELECT name, next_at, entry FROM zizq.cron_entries WHERE cron = $1", key)
+    return _Stored(settings, {name.decode(): (next_at, entry) for name, next_at, entry in rows})
+
+
+async def _insert_entries(db: Transaction, cron: bytes, entries: Sequence[CronEntry]) -> None:
+    rows = [(entry.name.encode(), *_row(entry)) for entry in entries]
+    await db.executemany("INSERT INTO zizq.cron_entries VALUES ($1, $2, $3, $4)", [(cron, *row) for row in rows])
+    draws = [(cron, entry.name.encode(), *draw) for entry in entries for draw in _draws(entry)]
+    await db.executemany("INSERT INTO zizq.cron_draws VALUES ($1, $2, $3, $4)", draws)
+
+
+def _draws(entry: CronEntry) -> list[tuple[str, int]]:
+    return [(draw.key, draw.cost) for draw in entry.job.budgets or ()]
+
+
+def _settings(group: CronGroup) -> bytes:
+    """What a group has beside its entries."""
+    return _encode(group.with_(entries=()))
+
+
+def _form(group: CronGroup | None) -> _Stored:
+    if group is None:
+        return _Stored(None, {})
+    return _Stored(_settings(group), {entry.name: _row(entry) for entry in group.entries})
+
+
+def _row(entry: CronEntry) -> tuple[int | None, bytes]:
+    return entry.next_enqueue_at, _encode(entry)
