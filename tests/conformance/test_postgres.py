@@ -11,8 +11,11 @@ from zizq.clock import Dice
 from zizq.policy import Defaults
 from zizq.store.base import Silence, Store
 from zizq.store.postgres.store import PostgresStore
+from zizq.testing.budget_conformance import BudgetConformance
 from zizq.testing.catalog_conformance import CatalogConformance
 from zizq.testing.clock import LoadedDice
+from zizq.testing.cron_conformance import DurableCronConformance
+from zizq.testing.pause_conformance import DurablePauseConformance
 from zizq.testing.view_conformance import ViewConformance
 
 
@@ -41,4 +44,16 @@ class TestCatalog(OnPostgres, CatalogConformance):
 
 
 class TestViews(OnPostgres, ViewConformance):
+    pass
+
+
+class TestBudgets(OnPostgres, BudgetConformance):
+    pass
+
+
+class TestCrons(OnPostgres, DurableCronConformance):
+    pass
+
+
+class TestPauses(OnPostgres, DurablePauseConformance):
     pass

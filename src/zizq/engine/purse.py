@@ -7,7 +7,7 @@ budgets, and nobody behind it may overtake it in any of them. Jobs of one queue 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import heappop, heappush
 
 from zizq.budget import Budget, Draw
@@ -83,13 +83,21 @@ class Purse:
         else:
             self._buckets[budget.key] = Bucket(budget, now) if state is None else Bucket.restored(budget, state)
         self._note(self._buckets[budget.key])
-        self._revive([budget.key])
+        self.revive([budget.key])
+
+    def restore(self, bucket: Bucket) -> None:
+        """Note the tokens of a budget as they were read, whatever was thought of them."""
+        self._buckets[bucket.budget.key] = bucket
+
+    def bucket(self, key: str) -> Bucket | None:
+        """The tokens of a budget; None where there is none."""
+        return self._buckets.get(key)
 
     def remove(self, key: str) -> None:
         """Forget a budget; jobs that name it no longer wait for it."""
         self._buckets.pop(key, None)
         self.dirty.discard(key)
-        self._revive([key])
+        self.revive([key])
 
     def clear(self) -> None:
         """Forget all budgets, and all who wait."""
@@ -149,7 +157,7 @@ class Purse:
         """
         if self._paid:
             paid, self._paid = self._paid, set()
-            self._revive(key for key in paid if self._buckets[key].tokens(now) > 0)
+            self.revive(key for key in paid if self._buckets[key].tokens(now) > 0)
 
     def _before_it(self, name: str, key: Key, draws: Iterable[Draw], sees: Callable[[str], bool]) -> str | None:
         """A lane that waits for one of the budgets with a job before a key; None when there is none."""
@@ -163,7 +171,7 @@ class Purse:
             if draw.key in self._buckets:
                 self._buckets[draw.key].refund(draw.cost)
                 self._note(self._buckets[draw.key])
-        self._revive(draw.key for draw in job.budgets or ())
+        self.revive(draw.key for draw in job.budgets or ())
 
     def give_back(self, jobs: Iterable[JobRecord]) -> None:
         """Jobs left in flight, for whatever reason."""
@@ -175,9 +183,13 @@ class Purse:
             if key in self._buckets:
                 self._buckets[key].give_back(cost)
         if self._waiting:
-            self._revive(costs)
+            self.revive(costs)
 
     # ── wait ──
+
+    def waited_for(self) -> Collection[str]:
+        """The budgets that lanes wait for."""
+        return self._waiting.keys()
 
     def next_alarm(self) -> int | None:
         """When time alone may let the next lane go; None when nobody waits for time."""
@@ -190,11 +202,11 @@ class Purse:
             _, name = heappop(self._alarms)
             self._alarm_of.pop(name, None)
             rung.update(self._parked.get(name, ()))
-        self._revive(rung)
+        self.revive(rung)
 
     def unpark(self, name: str) -> None:
         """The first job of a lane is another one now: it is to be looked at again, and so are those behind it."""
-        self._revive(self._parked.get(name, ()))
+        self.revive(self._parked.get(name, ()))
 
     def _park(self, name: str, key: Key, draws: list[tuple[Bucket, int]], now: int, before: str | None) -> None:
         keys = tuple(bucket.budget.key for bucket, _ in draws)
@@ -216,8 +228,8 @@ class Purse:
         if bucket.budget.strategy.duration_ms is not None:
             self.dirty.add(bucket.budget.key)
 
-    def _revive(self, keys: Iterable[str]) -> None:
-        """Let all lanes that wait for one of the budgets be looked at again."""
+    def revive(self, keys: Iterable[str]) -> None:
+        """Let all lanes that wait for one of the budgets be looked at again, and tell of their queues."""
         names = {name for key in keys for name in self._waiting.get(key, ())}
         for name in names:
             self._drop(name)

@@ -12,7 +12,7 @@ from zizq.errors import Outdated
 from zizq.job import JobRecord, Status, any_bound
 from zizq.store import rows
 from zizq.store.base import NO_BUDGETS, NOTHING
-from zizq.store.postgres import keys
+from zizq.store.postgres import budget_rows, keys
 from zizq.store.postgres.database import Transaction
 from zizq.store.postgres.flight import JOB
 
@@ -73,7 +73,10 @@ async def admit(db: Transaction, call: Enqueue, most_budgets: int) -> Admitted:
     if any((waiting[key].id if key in waiting else None) != job_id for key, job_id in call.pending.items()):
         raise Outdated("the job that waits under a batch key has changed meanwhile: try again")
     outcome, new = _sort(call, await _holders(db, call))
+    drawing = [(index, job) for index, job in enumerate(call.jobs) if job.budgets and outcome[index] is job]
+    await budget_rows.check(db, drawing, call.create, most_budgets, call.now)
     await _insert_bound(db, new)
+    await budget_rows.bind(db, new)
     return Admitted(outcome, await _fold(db, waiting.values(), call.folds))
 
 

@@ -9,6 +9,7 @@ them last.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -33,25 +34,29 @@ _STATE = "tokens, remainder, at, held"
 
 async def every(db: Transaction) -> list[Bucket]:
     """All budgets with their tokens, by their keys."""
-    return await _buckets(db, f"SELECT budget, {_STATE} FROM zizq.budgets ORDER BY key")  # noqa: S608 - our own words
+    return [_bucket(row) for row in await db.fetch(f"SELECT budget, {_STATE} FROM zizq.budgets ORDER BY key")]  # noqa: S608 - ours
 
 
-async def hold(db: Transaction, keys: Collection[str]) -> list[Bucket]:
-    """Some budgets with their tokens, which nobody else changes until the transaction is over."""
-    text = f"SELECT budget, {_STATE} FROM zizq.budgets WHERE key = ANY($1) ORDER BY key FOR NO KEY UPDATE"  # noqa: S608 - ours
-    return await _buckets(db, text, keys)
+async def hold(db: Transaction, keys: Collection[str]) -> list[tuple[Bucket, int]]:
+    """Some budgets with their tokens, which nobody else changes until the transaction is over; and their versions."""
+    text = f"""SELECT budget, {_STATE}, xmin::text::bigint FROM zizq.budgets WHERE key = ANY($1)
+               ORDER BY key FOR NO KEY UPDATE"""  # noqa: S608 - our own words
+    return [(_bucket(row), row[5]) for row in await db.fetch(text, list(keys))]
 
 
-async def write(db: Transaction, buckets: Iterable[Bucket], now: int) -> None:
-    """Write down the tokens of budgets that are held."""
+async def versions(db: Transaction, keys: Collection[str]) -> dict[str, int]:
+    """The versions of rows of budgets: a row that was written has another one."""
+    return dict(await db.fetch("SELECT key, xmin::text::bigint FROM zizq.budgets WHERE key = ANY($1)", list(keys)))
+
+
+async def write(db: Transaction, buckets: Iterable[Bucket], now: int) -> dict[str, int]:
+    """Write down the tokens of budgets that are held; returns the versions of their rows."""
     rows = [(bucket.budget.key, *msgspec.structs.astuple(bucket.state(now))) for bucket in buckets]
-    await db.execute(
-        """UPDATE zizq.budgets b SET tokens = s.tokens, remainder = s.remainder, at = s.at, held = s.held
-           FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
-               s (key, tokens, remainder, at, held)
-           WHERE b.key = s.key""",
-        *zip(*rows, strict=True),
-    )
+    text = """UPDATE zizq.budgets b SET tokens = s.tokens, remainder = s.remainder, at = s.at, held = s.held
+              FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+                  s (key, tokens, remainder, at, held)
+              WHERE b.key = s.key RETURNING b.key, b.xmin::text::bigint"""
+    return dict(await db.fetch(text, *zip(*rows, strict=True)))
 
 
 async def stir(db: Transaction, keys: Collection[str]) -> None:
@@ -63,9 +68,9 @@ async def stir(db: Transaction, keys: Collection[str]) -> None:
     )
 
 
-async def _buckets(db: Transaction, text: str, *arguments: Collection[str]) -> list[Bucket]:
-    found = await db.fetch(text, *map(list, arguments))
-    return [Bucket.restored(_decode(row[0]), BucketState(*row[1:])) for row in found]
+def _bucket(row: Sequence[Any]) -> Bucket:
+    """The tokens in a row that begins with `budget` and `_STATE`."""
+    return Bucket.restored(_decode(row[0]), BucketState(*row[1:5]))
 
 
 # ── draws ────────────────────────────────────────────────────────────────────────────────────────────
@@ -124,6 +129,12 @@ async def bind(db: Transaction, jobs: Iterable[JobRecord]) -> None:
             "INSERT INTO zizq.draws (budget, id, cost) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])",
             *zip(*rows, strict=True),
         )
+
+
+async def rebind(db: Transaction, jobs: Sequence[JobRecord]) -> None:
+    """Note what jobs draw on from now on, whatever it was before."""
+    await db.execute("DELETE FROM zizq.draws WHERE id = ANY($1)", [job.id for job in jobs])
+    await bind(db, jobs)
 
 
 async def _known(db: Transaction, keys: Collection[str]) -> dict[str, Budget]:

@@ -18,7 +18,10 @@ class BudgetCalls(Parts):
     async def save_budget(self, key: str, before: Budget | None, after: Budget | None, now: int) -> bool:
         """Create, change or delete a budget."""
         async with self._write() as db:
-            return await budget_rows.save(db, key, before, after, self._max_budgets, now)
+            saved = await budget_rows.save(db, key, before, after, self._max_budgets, now)
+        if saved:
+            self._stirred([key])
+        return saved
 
     async def tokens(self, now: int) -> dict[str, int]:
         """How many tokens each budget has."""

@@ -10,19 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 from msgspec import UNSET
 
-from zizq.budget import Budget, Draw
-from zizq.engine import budgets, decide
+from zizq.engine import decide
 from zizq.engine.changes import Change, Delete, Patch, Rebind, Retry
 from zizq.engine.selection import Selection
 from zizq.job import JobRecord
 from zizq.store import rows
 from zizq.store.base import Changed
-from zizq.store.postgres import asking, flight
+from zizq.store.postgres import asking, budget_rows, flight
 from zizq.store.postgres.asking import FLYING, LEASED, Question
 from zizq.store.postgres.database import Transaction
+from zizq.store.postgres.lanes import drawn_by
 from zizq.store.postgres.parts import Arrived, Parts
 
 FEW = 1000
@@ -66,6 +65,7 @@ class ChangeCalls(Parts):
         """A change is committed."""
         self._left(changing.left)
         self._arrived(changing.arrived)
+        self._stirred(changing.stirred)
         if changing.overdue is not None:
             self._listener.overdue(changing.overdue)
         if changing.count:
@@ -98,6 +98,8 @@ class Changing:
         self.arrived = Arrived()
         self.left: list[tuple[str, int]] = []
         """Jobs that are not in flight any more, and under which fences they were held."""
+        self.stirred: set[str] = set()
+        """Budgets in whose lines somebody stood that does not any more, or has come, or is another."""
         self.overdue: int | None = None
         """When the first is overdue of those in flight whose time limit was changed."""
 
@@ -114,11 +116,13 @@ class Changing:
         if not self.names_one:
             await self._db.execute("SELECT pg_advisory_xact_lock($1)", CHANGING, timeout=NO_LIMIT_S)
         if isinstance(self.change, Rebind):
-            await self._check_draws(self.change.draws)
+            await budget_rows.check_draws(self._db, self.change.draws)
         if (self._selection.ids is None or len(self._selection.ids) > FEW) and self._writes:
             await self._walk(f"id NOT IN ({FLYING})", "FOR UPDATE SKIP LOCKED")
         await self._lock_flight()
         await self._walk("xmin <> pg_current_xact_id()::xid", "FOR UPDATE")
+        if self.stirred:
+            await budget_rows.stir(self._db, self.stirred)
 
     @property
     def _writes(self) -> bool:
@@ -165,6 +169,7 @@ class Changing:
         self.count += len(moved)
         self.moved += moved[: FEW - len(self.moved)]
         self.arrived.add(one.after for one in moved if one.after is not None)
+        self.stirred |= drawn_by(job for one in moved for job in one if job is not None)
 
     async def _write(self, moved: Sequence[Moved]) -> None:
         ids = [one.before.id for one in moved]
@@ -176,7 +181,7 @@ class Changing:
         columns = rows.changed_columns(self.change)
         after = [one.after for one in moved if one.after is not None]
         if isinstance(self.change, Rebind):
-            await self._bind(after)
+            await budget_rows.rebind(self._db, after)
         if columns:
             values = zip(*([job.id, *rows.to_values(job, columns)] for job in after), strict=True)
             await self._db.execute(_update(columns), *map(list, values), timeout=NO_LIMIT_S)
@@ -196,28 +201,7 @@ class Changing:
         await self._db.execute(text, [job.id for job in flying], times, timeout=NO_LIMIT_S)
         self.overdue = min((at for at in (*times, self.overdue) if at is not None), default=None)
 
-    async def _check_draws(self, draws: Sequence[Draw]) -> None:
-        """Hold draws to the budgets that there are, which stay so until the transaction is over.
 
-        Raises:
-            Unprocessable: When one is missing or too small.
-        """
-        text = "SELECT key, budget FROM zizq.budgets WHERE key = ANY($1::text[]) ORDER BY key FOR KEY SHARE"
-        known = {key: _budget(stored) for key, stored in await self._db.fetch(text, [draw.key for draw in draws])}
-        for draw in draws:
-            if refusal := budgets.draw_refusal(draw, known.get(draw.key)):
-                raise refusal
-
-    async def _bind(self, jobs: Sequence[JobRecord]) -> None:
-        """Note what jobs draw on from now on."""
-        await self._db.execute("DELETE FROM zizq.draws WHERE id = ANY($1::text[])", [job.id for job in jobs])
-        drawn = [(draw.key, job.id, draw.cost) for job in jobs for draw in job.budgets or ()]
-        lists = list(map(list, zip(*drawn, strict=True))) or [[], [], []]
-        text = "INSERT INTO zizq.draws (budget, id, cost) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])"
-        await self._db.execute(text, *lists, timeout=NO_LIMIT_S)
-
-
-_budget = msgspec.msgpack.Decoder(Budget).decode
 _TYPES = {
     "queue": "text", "priority": "integer", "status": "smallint", "ready_at": "bigint", "attempts": "integer",
     "purge_at": "bigint", "deaths": "integer", "options": "bytea", "budgets": "text",

@@ -13,6 +13,7 @@ from zizq.policy import later
 from zizq.store import rows
 from zizq.store.postgres.database import Transaction
 from zizq.store.postgres.floors import ALL
+from zizq.store.postgres.lanes import Chosen
 
 _COLUMNS = rows.WHOLE.split(", ")
 _JOB = ", ".join(f"j.{name}" for name in _COLUMNS)
@@ -45,14 +46,33 @@ _HEAD_OF_SEVERAL = f"""
         ) first ORDER BY first.priority, first.id LIMIT $1::bigint
     ) first JOIN zizq.jobs j ON j.id = first.id WHERE j.status = 1 AND j.budgets = ''
     ORDER BY j.priority, j.id FOR UPDATE OF j SKIP LOCKED"""  # noqa: S608 - constants
+_PLACED = "placed AS MATERIALIZED (SELECT *, NULL AS draws, row_number() OVER () AS n FROM head)"
+# Those that draw on budgets, among the others. One that is not as it was, or that somebody is about, is not handed out,
+# and neither are those behind it: they might overtake it.
+_PLACED_TOGETHER = f"""
+    drawing AS MATERIALIZED (
+        SELECT {_JOB}, c.draws, c.place FROM unnest(${{0}}::text[], ${{1}}::bigint[], ${{2}}::text[])
+            WITH ORDINALITY c (id, version, draws, place)
+        JOIN zizq.jobs j ON j.id = c.id WHERE j.xmin::text::bigint = c.version FOR UPDATE OF j SKIP LOCKED
+    ),
+    placed AS MATERIALIZED (
+        SELECT *, row_number() OVER () AS n FROM (
+            SELECT *, NULL AS draws FROM head
+            UNION ALL
+            SELECT {", ".join(_COLUMNS)}, draws FROM (
+                SELECT *, place = row_number() OVER (ORDER BY place) AS all_before FROM drawing
+            ) one WHERE all_before
+            ORDER BY priority, id LIMIT $1::bigint
+        ) together
+    )"""  # noqa: S608 - constants
 _CLAIM = f"""
     WITH head AS MATERIALIZED ({{head}}),
-    placed AS MATERIALIZED (SELECT *, row_number() OVER () AS n FROM head),
+    {{placed}},
     taken AS (
-        INSERT INTO zizq.flight (id, fence, owner, turn, dequeued_at, stream_ms, overdue_at)
+        INSERT INTO zizq.flight (id, fence, owner, turn, dequeued_at, stream_ms, overdue_at, draws)
         SELECT p.id, $2::bigint, ($4::bigint[])[p.call], $8::bigint + p.n,
-               ($5::bigint[])[p.call], ($6::bigint[])[p.call], ($7::bigint[])[p.call]
-        FROM (SELECT id, n, width_bucket(n - 1, $3::bigint[]) + 1 AS call FROM placed) p
+               ($5::bigint[])[p.call], ($6::bigint[])[p.call], ($7::bigint[])[p.call], p.draws::jsonb
+        FROM (SELECT id, n, draws, width_bucket(n - 1, $3::bigint[]) + 1 AS call FROM placed) p
         WHERE EXISTS (SELECT FROM zizq.servers WHERE fence = $2::bigint)
         ON CONFLICT (id) DO NOTHING RETURNING id
     )
@@ -81,8 +101,15 @@ class Claimed(NamedTuple):
     reached: Key | None
 
 
-async def claim(db: Transaction, fence: int, turn: int, floors: Mapping[str, Key], takes: Sequence[Take]) -> Claimed:
-    """Put the first ready jobs that draw on no budget into flight.
+async def claim(
+    db: Transaction,
+    fence: int,
+    turn: int,
+    floors: Mapping[str, Key],
+    takes: Sequence[Take],
+    chosen: Sequence[Chosen] = (),
+) -> Claimed:
+    """Put the first ready jobs into flight: of those that draw on no budget, and of those that were chosen.
 
     Args:
         db: The transaction.
@@ -90,10 +117,14 @@ async def claim(db: Transaction, fence: int, turn: int, floors: Mapping[str, Key
         turn: Jobs that this server took before have lower ones.
         floors: Where to begin, by queue, or under `ALL`.
         takes: Who takes of these queues; those that come first are served first.
+        chosen: Jobs that can pay, in order.
     """
     upto = list(accumulate(take.limit for take in takes))
     limits = [None if take.timeout_ms is None else later(take.now, take.timeout_ms) for take in takes]
-    text, place = _head(floors)
+    text, place = _head(floors, bool(chosen))
+    if chosen:
+        jobs_chosen, versions, draws = zip(*chosen, strict=True)
+        place = (*place, [job.id for job in jobs_chosen], versions, draws)
     found = await db.fetch(
         text, upto[-1], fence, upto, [take.owner for take in takes], [take.now for take in takes],
         [take.timeout_ms for take in takes], limits, turn, *place,
@@ -106,14 +137,18 @@ async def claim(db: Transaction, fence: int, turn: int, floors: Mapping[str, Key
     return Claimed(jobs, (found[-1][3], found[-1][0]) if len(found) == upto[-1] else None)
 
 
-def _head(floors: Mapping[str, Key]) -> tuple[str, Sequence[Any]]:
-    """The statement that finds the jobs, and the last of its values."""
+def _head(floors: Mapping[str, Key], together: bool) -> tuple[str, Sequence[Any]]:
+    """The statement that finds the jobs, maybe together with chosen ones; and the values that say where."""
     if ALL in floors:
-        return _OF_ALL, floors[ALL]
+        return _OF_ALL[together], floors[ALL]
     if len(floors) == 1:
         [(queue, key)] = floors.items()
-        return _OF_ONE, (*key, queue)
-    return _OF_SEVERAL, ([key[0] for key in floors.values()], [key[1] for key in floors.values()], list(floors))
+        return _OF_ONE[together], (*key, queue)
+    return _OF_SEVERAL[together], (
+        [key[0] for key in floors.values()],
+        [key[1] for key in floors.values()],
+        list(floors),
+    )
 
 
 async def _follow_up(db: Transaction, takes: Sequence[Take], jobs: Sequence[Sequence[JobRecord]]) -> None:
@@ -132,4 +167,10 @@ async def _follow_up(db: Transaction, takes: Sequence[Take], jobs: Sequence[Sequ
         )
 
 
-_OF_ALL, _OF_ONE, _OF_SEVERAL = (_CLAIM.format(head=head) for head in (_HEAD_OF_ALL, _HEAD_OF_ONE, _HEAD_OF_SEVERAL))
+_OF_ALL, _OF_ONE, _OF_SEVERAL = (
+    [
+        _CLAIM.format(head=head, placed=placed)
+        for placed in (_PLACED, _PLACED_TOGETHER.format(*range(last + 1, last + 4)))
+    ]
+    for head, last in ((_HEAD_OF_ALL, 10), (_HEAD_OF_ONE, 11), (_HEAD_OF_SEVERAL, 11))
+)

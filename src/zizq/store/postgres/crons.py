@@ -7,7 +7,9 @@ the first does, and the others find that it has changed.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -15,8 +17,10 @@ import msgspec
 from zizq.budget import Budget
 from zizq.cron import CronEntry, CronGroup
 from zizq.engine.cron import rules
-from zizq.store.base import NO_BUDGETS, Due
-from zizq.store.postgres import budget_rows
+from zizq.job import JobRecord
+from zizq.store.base import NO_BUDGETS, NOTHING, Due
+from zizq.store.postgres import admitting, budget_rows
+from zizq.store.postgres.admitting import Admitted, Enqueue
 from zizq.store.postgres.database import Transaction
 from zizq.store.postgres.parts import Parts
 
@@ -32,8 +36,11 @@ class _Stored(NamedTuple):
     entries: dict[str, tuple[int | None, bytes]]
 
 
-class CronCalls(Parts):
+class CronCalls(Parts, ABC):
     """The calls on crons."""
+
+    @abstractmethod
+    def _enqueued(self, call: Enqueue, admitted: Admitted) -> None: ...
 
     async def crons(self) -> list[str]:
         """The names of all cron groups."""
@@ -80,6 +87,29 @@ class CronCalls(Parts):
             await _insert_entries(db, key, new)
         return True
 
+    async def fire(
+        self,
+        due: Due,
+        after: CronEntry,
+        jobs: Sequence[JobRecord],
+        now: int,
+        folds: Sequence[JobRecord] = (),
+        pending: Mapping[str, str | None] = NOTHING,
+    ) -> Sequence[JobRecord]:
+        """Change a cron entry that is due, and enqueue its job."""
+        call = Enqueue(jobs, now, folds, pending)
+        admitted = await self._db.again(partial(self._fire, due, after, call))
+        self._enqueued(call, admitted)
+        return admitted.jobs
+
+    async def _fire(self, due: Due, after: CronEntry, call: Enqueue) -> Admitted:
+        """One transaction."""
+        async with self._db.writing(durable=self._enqueue_durable, hot=True) as db:
+            await _check(db, due)
+            admitted = await admitting.admit(db, call, self._max_budgets)
+            await _advance(db, due, after)
+        return admitted
+
     async def delete_crons(self) -> int:
         """Delete all cron groups."""
         async with self._write() as db:
@@ -99,7 +129,7 @@ class CronCalls(Parts):
         return found
 
 
-async def check_due(db: Transaction, due: Due) -> None:
+async def _check(db: Transaction, due: Due) -> None:
     """Hold an entry and its group to what they are thought to be; they stay so until the transaction is over.
 
     Raises:
@@ -113,7 +143,7 @@ async def check_due(db: Transaction, due: Due) -> None:
         raise rules.has_changed(*due)
 
 
-async def advance(db: Transaction, due: Due, after: CronEntry) -> None:
+async def _advance(db: Transaction, due: Due, after: CronEntry) -> None:
     """Put an entry in the place of the one that was due."""
     text = "UPDATE zizq.cron_entries SET next_at = $3, entry = $4 WHERE cron = $1 AND name = $2"
     await db.execute(text, due.group.name.encode(), after.name.encode(), *_row(after))

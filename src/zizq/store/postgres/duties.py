@@ -28,6 +28,7 @@ class DutyCalls(Parts):
 
     async def promote(self, now: int, limit: int) -> int:
         """Make scheduled jobs ready whose time has come; those that another server promotes at this moment are its."""
+        self._lanes.ring(now)
         return await self._db.again(partial(self._sweep_up, _PROMOTE, Cause.PROMOTE, now, limit))
 
     async def reap(self, now: int, limit: int) -> int:
@@ -42,11 +43,11 @@ class DutyCalls(Parts):
         return len(jobs)
 
     async def next_due(self) -> int | None:
-        """The earliest instant for which a job is scheduled."""
+        """The earliest instant for which a job is scheduled, or at which a budget lets go whoever waits here."""
         text = "SELECT ready_at FROM zizq.jobs WHERE status = 0 ORDER BY ready_at, id LIMIT 1"
         async with self._db.reading() as db:
-            at: int | None = await db.fetchval(text)
-        return at
+            due: int | None = await db.fetchval(text)
+        return min((at for at in (due, self._lanes.next_alarm()) if at is not None), default=None)
 
     async def reset(self) -> None:
         """Remove everything."""
@@ -55,6 +56,8 @@ class DutyCalls(Parts):
             await db.execute(f"TRUNCATE {', '.join(f'zizq.{table}' for table in _TABLES.split(', '))}")
             others = [(fence, ids) for fence, ids in held if fence != self._fence]
             await db.executemany("INSERT INTO zizq.freed (fence, ids) VALUES ($1, $2)", others)
+        self._lanes.clear()
+        self._quiet.clear()
         self._left([(job_id, fence) for fence, ids in held for job_id in ids])
         self._listener.moved(Cause.DELETE, None)
         self._news.moved(Cause.DELETE)

@@ -46,15 +46,22 @@ class Gather(Generic[C, R]):
         self._weigh = weigh
         self._unwanted = unwanted
         self._waiting: deque[tuple[C, asyncio.Future[R]]] = deque()
+        self._last: asyncio.Future[R] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def call(self, call: C) -> asyncio.Future[R]:
         """Have a call carried out with the next lot."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((call, future))
+        self._last = future
         if self._task is None:
             self._task = asyncio.create_task(self._work())
         return future
+
+    async def caught_up(self) -> None:
+        """Wait until all is done that was called for by now."""
+        if self._last is not None and not self._last.done():
+            await asyncio.wait([self._last])
 
     async def idle(self) -> None:
         """Wait until everything that was called for is done."""

@@ -13,7 +13,9 @@ import os
 import socket
 from collections import Counter
 from datetime import timedelta
+from typing import NamedTuple
 
+from zizq.engine.purse import Key, lane
 from zizq.engine.transitions import Cause
 from zizq.errors import Unavailable
 from zizq.store.postgres.database import Transaction
@@ -42,11 +44,30 @@ _ORPHANED = """
     SELECT fence FROM held WHERE fence IS NOT NULL AND fence NOT IN (SELECT fence FROM zizq.servers)"""
 _SWEEP = """
     WITH gone AS (DELETE FROM zizq.flight WHERE fence = ANY($1::bigint[]) RETURNING id)
-    SELECT j.queue, min(j.priority), min(j.id) FROM gone JOIN zizq.jobs j ON j.id = gone.id GROUP BY j.queue"""
+    SELECT j.queue, j.budgets, min(j.priority), min(j.id) FROM gone JOIN zizq.jobs j ON j.id = gone.id
+    GROUP BY j.queue, j.budgets"""
 _FOLD = """
     WITH parts AS (DELETE FROM zizq.tally RETURNING queue, type, status, jobs)
     INSERT INTO zizq.tally SELECT queue, type, status, sum(jobs) FROM parts
     GROUP BY queue, type, status HAVING sum(jobs) <> 0"""
+
+
+class Swept(NamedTuple):
+    """What servers have left behind that are gone.
+
+    Args:
+        ready: By queue, from where on there are ready jobs.
+        lanes: By lane, the same of those that draw on budgets.
+        budgets: On which budgets they draw.
+    """
+
+    ready: dict[str, Key]
+    lanes: dict[str, Key]
+    budgets: set[str]
+
+    def bulletin(self, server: int) -> Bulletin:
+        """What the others are to hear of it."""
+        return Bulletin(server, self.ready, lanes=self.lanes, budgets=sorted(self.budgets))
 
 
 class LeaseCalls(Parts):
@@ -66,9 +87,9 @@ class LeaseCalls(Parts):
         """Give back all that is held, and be no server any more."""
         async with self._db.writing(durable=True, hot=True) as db:
             await db.execute("DELETE FROM zizq.servers WHERE fence = $1", self._fence)
-            ready = await _sweep(db, [self._fence])
+            swept = await _sweep(db, [self._fence])
             await db.execute("DELETE FROM zizq.freed WHERE fence = $1", self._fence)
-            await db.execute("SELECT pg_notify($1, $2)", CHANNEL, Bulletin(self._fence, ready).text)
+            await db.execute("SELECT pg_notify($1, $2)", CHANNEL, swept.bulletin(self._fence).text)
 
     async def _keep_lease(self) -> None:
         """Renew the lease for as long as the store is open, and see to what others have left behind."""
@@ -88,7 +109,7 @@ class LeaseCalls(Parts):
             kept = await db.fetchval(_RENEW, self._fence, LEASE)
             expired = [row[0] for row in await db.fetch(_EXPIRE)]
             orphaned = [row[0] for row in await db.fetch(_ORPHANED)]
-            ready = await _sweep(db, orphaned) if orphaned else {}
+            swept = await _sweep(db, orphaned) if orphaned else Swept({}, {}, set())
             if expired:
                 await db.execute("DELETE FROM zizq.freed WHERE fence <> ALL(SELECT fence FROM zizq.servers)")
             self._alone = await db.fetchval("SELECT count(*) FROM zizq.servers") <= 1
@@ -96,11 +117,14 @@ class LeaseCalls(Parts):
             log.warning("servers are gone: what they held is ready again", extra={"fields": {"fences": orphaned}})
         if not kept:
             await self._begin_anew()
-        if ready:
-            self._floors.lower(ready)
-            self._listener.available(ready)
+        if swept.ready:
+            self._floors.lower(swept.ready)
+            self._lanes.ready(swept.lanes)
+            self._stirred(swept.budgets)
+            self._listener.available(swept.ready)
             self._listener.moved(Cause.RELEASE, None)
-            self._news.ready(ready)
+            self._news.lanes(swept.lanes)
+            self._news.ready(swept.ready)
         await self._undo_doubtful()
         await self._fold_tally()
 
@@ -109,6 +133,7 @@ class LeaseCalls(Parts):
         await self._register()
         freed: Counter[int] = self._holdings.lose()
         self._floors.clear()
+        self._lanes.stale()
         log.warning("lost the lease, and a new one begins", extra={"fields": {"jobs": freed.total()}})
         for owner, count in freed.items():
             self._listener.freed(owner, count)
@@ -123,6 +148,7 @@ class LeaseCalls(Parts):
             self._doubtful.pop(0)
             if found:
                 self._floors.clear()
+                self._lanes.stale()
 
     async def _fold_tally(self) -> None:
         """Add up what has come to the tally, once it is worth it."""
@@ -131,6 +157,13 @@ class LeaseCalls(Parts):
                 await db.execute(_FOLD)
 
 
-async def _sweep(db: Transaction, fences: list[int]) -> dict[str, tuple[int, str]]:
-    """Take what these fences held out of flight; returns, by queue, from where on there are ready jobs."""
-    return {row[0]: (row[1], row[2]) for row in await db.fetch(_SWEEP, fences)}
+async def _sweep(db: Transaction, fences: list[int]) -> Swept:
+    """Take what these fences held out of flight."""
+    swept = Swept({}, {}, set())
+    for queue, budgets, *place in await db.fetch(_SWEEP, fences):
+        key: Key = (place[0], place[1])
+        swept.ready[queue] = min(key, swept.ready.get(queue, key))
+        if budgets:
+            swept.lanes[lane(queue, budgets)] = key
+            swept.budgets.update(budgets.split(","))
+    return swept

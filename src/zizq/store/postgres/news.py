@@ -5,7 +5,8 @@ News are a hint and no more. They may be lost, and whoever hears none finds all 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import islice
 
 import msgspec
 
@@ -17,7 +18,7 @@ MOST_BYTES = 7900
 """A notification has less than 8000."""
 
 
-_SHORT = {"server": "s", "ready": "r", "freed": "f", "due": "d", "moved": "m"}
+_SHORT = {"server": "s", "ready": "r", "freed": "f", "due": "d", "moved": "m", "lanes": "l", "budgets": "b"}
 
 
 class Bulletin(msgspec.Struct, omit_defaults=True, rename=_SHORT):
@@ -29,6 +30,8 @@ class Bulletin(msgspec.Struct, omit_defaults=True, rename=_SHORT):
         freed: The fences of servers of whose jobs some have been ended by others.
         due: When the next of the jobs is due that were scheduled, in Unix milliseconds.
         moved: What has happened to jobs at all.
+        lanes: By lane, the first of the jobs that became ready and draw on budgets.
+        budgets: Budgets that have tokens again, or shorter lines.
     """
 
     server: int
@@ -36,6 +39,8 @@ class Bulletin(msgspec.Struct, omit_defaults=True, rename=_SHORT):
     freed: list[int] = []
     due: int | None = None
     moved: list[Cause] = []
+    lanes: dict[str, Key] = {}
+    budgets: list[str] = []
 
     @property
     def text(self) -> str:
@@ -69,11 +74,13 @@ class News:
         self._freed: set[int] = set()
         self._due: int | None = None
         self._moved: set[Cause] = set()
+        self._lanes: dict[str, Key] = {}
+        self._budgets: set[str] = set()
 
     @property
     def is_urgent(self) -> bool:
         """Whether somebody may wait for it."""
-        return bool(self._ready or self._freed or self._due is not None)
+        return bool(self._ready or self._freed or self._budgets or self._due is not None)
 
     def __bool__(self) -> bool:
         return self.is_urgent or bool(self._moved)
@@ -82,6 +89,16 @@ class News:
         """Jobs became ready: by queue, the first of them."""
         for queue, key in keys.items():
             self._ready[queue] = min(self._ready.get(queue, key), key)
+        self.on_urgent()
+
+    def lanes(self, keys: Mapping[str, Key]) -> None:
+        """Of jobs that became ready, the first by lane of those that draw on budgets."""
+        for name, key in keys.items():
+            self._lanes[name] = min(self._lanes.get(name, key), key)
+
+    def budgets(self, keys: Iterable[str]) -> None:
+        """Budgets have got tokens, or somebody has left the line for them."""
+        self._budgets.update(keys)
         self.on_urgent()
 
     def freed(self, fences: Collection[int]) -> None:
@@ -100,11 +117,13 @@ class News:
 
     def bulletin(self, server: int) -> str:
         """All of it as one message, no longer than a notification may be; the rest is found by looking."""
-        ready = dict(self._ready)
+        most = max(len(self._ready), len(self._lanes), len(self._budgets))
         text = ""
         while not text or len(text.encode()) > MOST_BYTES:
-            if text:
-                ready = dict(list(ready.items())[: len(ready) // 2])
-            text = Bulletin(server, ready, sorted(self._freed)[:100], self._due, sorted(self._moved)).text
+            ready, lanes = (dict(islice(keys.items(), most)) for keys in (self._ready, self._lanes))
+            budgets = sorted(self._budgets)[:most]
+            freed = sorted(self._freed)[:100]
+            text = Bulletin(server, ready, freed, self._due, sorted(self._moved), lanes, budgets).text
+            most //= 2
         self.clear()
         return text

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, TypeVar
 
 from zizq.clock import Dice, SharedClock
-from zizq.engine.purse import Key
+from zizq.engine.purse import Key, lane_of
 from zizq.engine.transitions import Cause
 from zizq.errors import Unavailable
 from zizq.job import ErrorRecord, JobRecord, Status
@@ -17,6 +17,7 @@ from zizq.store.base import Listener
 from zizq.store.postgres.database import Database, Transaction
 from zizq.store.postgres.floors import FIRST, Floors, Watched
 from zizq.store.postgres.holdings import Holdings
+from zizq.store.postgres.lanes import Lanes, drawn_by
 from zizq.store.postgres.news import News
 
 T = TypeVar("T")
@@ -28,6 +29,8 @@ class Arrived:
     def __init__(self) -> None:
         self.ready: dict[str, Key] = {}
         """By queue, the first of the ready ones."""
+        self.lanes: dict[str, Key] = {}
+        """By lane, the same of those that draw on budgets."""
         self.due: int | None = None
         """When the first of the scheduled ones is due."""
 
@@ -38,6 +41,9 @@ class Arrived:
                 key = (job.priority, job.id)
                 if job.queue not in self.ready or key < self.ready[job.queue]:
                     self.ready[job.queue] = key
+                if job.budgets:
+                    name = lane_of(job)
+                    self.lanes[name] = min(key, self.lanes.get(name, key))
             elif job.status is Status.SCHEDULED and (self.due is None or job.ready_at < self.due):
                 self.due = job.ready_at
 
@@ -57,9 +63,12 @@ class Parts:
     """The number under which this server holds jobs; another one after it has lost its lease."""
     _holdings: Holdings
     _floors: Floors
+    _lanes: Lanes
     _news: News
     """What the other servers are to hear."""
     _watched: Watched
+    _quiet: set[str]
+    """Queues that were paused here: nobody need hear of their jobs. A resume elsewhere is seen by looking."""
     _chores: set[asyncio.Task[Any]]
 
     async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
@@ -83,8 +92,16 @@ class Parts:
         """A commit has moved jobs: those that are ready or scheduled now are announced."""
         if jobs:
             self._announce(jobs)
+            if cause not in (Cause.ENQUEUE, Cause.PROMOTE):
+                self._stirred(drawn_by(jobs))
             self._listener.moved(cause, jobs, errors)
             self._news.moved(cause)
+
+    def _stirred(self, budgets: Collection[str]) -> None:
+        """Tell everybody of budgets that have tokens again, or shorter lines."""
+        if budgets:
+            self._lanes.revive(budgets)
+            self._news.budgets(budgets)
 
     def _announce(self, jobs: Sequence[JobRecord]) -> None:
         """Tell everybody of ready and scheduled jobs."""
@@ -97,7 +114,11 @@ class Parts:
         if arrived.ready:
             # First the floors, so that whoever is woken finds the jobs.
             self._floors.lower(arrived.ready)
-            self._listener.available(arrived.ready)
+            if arrived.lanes:
+                self._lanes.ready(arrived.lanes)
+                self._news.lanes(arrived.lanes)
+            if told := arrived.ready.keys() - self._quiet:
+                self._listener.available(told)
             self._news.ready(arrived.ready)
         if arrived.due is not None:
             self._listener.scheduled(arrived.due)

@@ -63,6 +63,7 @@ MIGRATIONS = [
     -- Those that draw on no budget, for takes of all queues; and all, lane by lane.
     CREATE INDEX ready ON zizq.jobs (priority, id) WHERE status = 1 AND budgets = '';
     CREATE INDEX lane ON zizq.jobs (queue, budgets, priority, id) WHERE status = 1;
+    CREATE INDEX drawing_lane ON zizq.jobs (queue, budgets, priority, id) WHERE status = 1 AND budgets <> '';
     CREATE INDEX due ON zizq.jobs (ready_at, id) WHERE status = 0;
     CREATE INDEX keyed ON zizq.jobs (key, status, id) WHERE key IS NOT NULL;
     CREATE INDEX purge ON zizq.jobs (purge_at, queue, type, status) WHERE purge_at IS NOT NULL;

@@ -16,18 +16,19 @@ from zizq.errors import Unavailable
 from zizq.policy import Defaults
 from zizq.store.base import CommitMode, Listener, Silence
 from zizq.store.postgres import schema
-from zizq.store.postgres.changes import ChangeCalls
 from zizq.store.postgres.budgets import BudgetCalls
+from zizq.store.postgres.changes import ChangeCalls
 from zizq.store.postgres.crons import CronCalls
 from zizq.store.postgres.database import Database
 from zizq.store.postgres.duties import DutyCalls
 from zizq.store.postgres.enqueues import EnqueueCalls
 from zizq.store.postgres.floors import Floors, Watched
 from zizq.store.postgres.holdings import Holdings
+from zizq.store.postgres.lanes import Lanes
 from zizq.store.postgres.leases import LeaseCalls
 from zizq.store.postgres.news import News
-from zizq.store.postgres.takes import TakeCalls
 from zizq.store.postgres.pauses import PauseCalls
+from zizq.store.postgres.takes import TakeCalls
 from zizq.store.postgres.time import Timed
 from zizq.store.postgres.view_calls import ViewCalls
 from zizq.store.postgres.watching import WatchCalls
@@ -72,6 +73,7 @@ class PostgresStore(
         self._listener: Listener = Silence()
         self._holdings = Holdings()
         self._floors = Floors()
+        self._lanes = Lanes(lambda queues: self._listener.available(queues))
         self._watched = Watched()
         self._news = News()
         self._turn = 0
@@ -83,6 +85,7 @@ class PostgresStore(
         self._enqueues = self._gather_enqueues()
         self._takes = self._gather_takes()
         self._settles = self._gather_settles()
+        self._quiet: set[str] = set()
         self._pausing = asyncio.Lock()
 
     async def open(self, listener: Listener) -> None:

@@ -65,14 +65,26 @@ class TakeCalls(SettleCalls):
         lots: dict[frozenset[str], list[Take]] = {}
         for call in calls:
             lots.setdefault(call.queues, []).append(call)
-        async with self._db.writing(durable=False, hot=True) as db:
-            return {queues: await self._claim(db, fence, takes) for queues, takes in lots.items()}
+        try:
+            async with self._db.writing(durable=False, hot=True) as db:
+                await self._lanes.begin(db, lots, max(call.now for call in calls))
+                claimed = {queues: await self._claim(db, fence, takes) for queues, takes in lots.items()}
+        except BaseException:
+            self._lanes.stop()
+            raise
+        self._lanes.end()
+        return claimed
 
     async def _claim(self, db: Transaction, fence: int, takes: Sequence[Take]) -> Claimed:
         """Put ready jobs into flight, for takes of the same queues."""
-        turn = self._turn
-        self._turn += sum(take.limit for take in takes)
-        return await claim(db, fence, turn, self._floors.of(takes[0].queues), takes)
+        turn, queues, now = self._turn, takes[0].queues, max(take.now for take in takes)
+        limit = sum(take.limit for take in takes)
+        self._turn += limit
+        chosen = await self._lanes.choose(db, queues, limit, now)
+        claimed = await claim(db, fence, turn, self._floors.of(queues), takes, chosen)
+        if chosen:
+            await self._lanes.pay(db, chosen, {job.id for jobs in claimed.jobs for job in jobs}, now)
+        return claimed
 
     def _took(self, calls: Sequence[Take], outcome: Sequence[Sequence[JobRecord]]) -> None:
         """Takes are committed: remember who holds what, and until when."""
@@ -83,6 +95,9 @@ class TakeCalls(SettleCalls):
             overdue += [at for at in times if at is not None]
         if overdue:
             self._listener.overdue(min(overdue))
+        payable = self._lanes.next_alarm()
+        if payable is not None:
+            self._listener.scheduled(payable)
 
     def _give_back(self, call: Take, jobs: Sequence[JobRecord]) -> None:
         """Whoever took jobs has gone before it got them."""

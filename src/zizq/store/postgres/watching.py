@@ -41,6 +41,8 @@ _HEADS = f"""SELECT l.queue, first.priority, first.id FROM unnest($1::text[]) l 
                  SELECT j.priority, j.id FROM zizq.jobs j
                  WHERE {OF_ONE.format(queue="l.queue", priority="-1", id="''")} LIMIT 1
              ) first"""  # noqa: S608 - constants
+_RESUMED = """SELECT queue FROM unnest($1::text[]) q (queue)
+              WHERE NOT EXISTS (SELECT FROM zizq.paused_queues p WHERE p.queue = q.queue)"""
 
 
 class WatchCalls(Parts):
@@ -105,6 +107,9 @@ class WatchCalls(Parts):
         if said.server == self._fence:
             self._echo.set()
             return
+        if said.lanes:
+            self._lanes.ready(said.lanes)
+        self._lanes.revive(said.budgets)
         if said.ready:
             self._floors.lower(said.ready)
             self._listener.available(said.ready)
@@ -138,6 +143,11 @@ class WatchCalls(Parts):
         async with self._db.writing(durable=False, hot=True) as db:
             freed = await db.fetch("DELETE FROM zizq.freed WHERE fence = $1 RETURNING ids", self._fence)
             heads = await _heads(db, queues, sees_all)
+            await self._lanes.look(db)
+            resumed = await db.fetch(_RESUMED, list(self._quiet)) if self._quiet else ()
+        if resumed:
+            self._quiet.difference_update(row[0] for row in resumed)
+            self._revive([row[0] for row in resumed])
         self._left([(job_id, self._fence) for row in freed for job_id in row[0]])
         # What a take would find by itself, it has been told of, or has left there for want of room.
         missed = {queue: key for queue, key, place in heads if self._floors.is_above(place, key)}

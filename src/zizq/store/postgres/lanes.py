@@ -1,0 +1,286 @@
+"""Takes of jobs that draw on budgets: which lanes there are, and which of them can pay.
+
+The truth is in the database. Tokens are rows, and a take holds those of all lanes that it looks at before it looks: so
+takes from one budget come one after another, whichever servers they are made on, and the first in line goes first.
+
+What a server remembers spares it a look and no more: which lanes there are, which of them wait, and from where on there
+are jobs in them. A lane need not wait any more when a row of one of its budgets has a new version, or when its time has
+come; and after a second it is looked at again, whatever was heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from zizq.engine.purse import Key, Purse, lane, lane_of, parts
+from zizq.engine.window import ReadySet, key_of
+from zizq.job import JobRecord
+from zizq.store import rows
+from zizq.store.postgres import budget_rows
+from zizq.store.postgres.database import Transaction
+from zizq.store.postgres.floors import Floors
+
+LOOK_S = 0.025
+"""For how long a server may not notice a lane that another one has opened."""
+SHARE = 20
+"""Looking for lanes takes at most this fraction of the time."""
+ANEW_S = 1.0
+"""How long a lane waits at most without being looked at."""
+
+_JOB = ", ".join(f"j.{name}" for name in rows.BARE.split(", ")[:-1])
+_IN_FLIGHT = "SELECT FROM zizq.flight f WHERE f.id = j.id"
+_OF_LANE = "j.status = 1 AND j.budgets <> '' AND j.queue = lane.queue AND j.budgets = lane.budgets"
+
+
+def _every_lane(among: str = "") -> str:
+    """Finds lanes in one step each, however many jobs they have, and whether or not these are in flight."""
+    following = f"""SELECT queue, budgets FROM zizq.jobs WHERE status = 1 AND budgets <> '' {among} {{}}
+                    ORDER BY queue, budgets LIMIT 1"""  # noqa: S608 - constants
+    return f"""WITH RECURSIVE lane AS (
+            ({following.format("")})
+            UNION ALL
+            SELECT following.* FROM lane,
+                LATERAL ({following.format("AND (queue, budgets) > (lane.queue, lane.budgets)")}) following
+        )
+        SELECT lane.queue, lane.budgets FROM lane"""  # noqa: S608 - constants
+
+
+_LANES = f"""
+    {_every_lane()}, LATERAL (
+        SELECT FROM zizq.jobs j WHERE {_OF_LANE} AND NOT EXISTS ({_IN_FLIGHT}) ORDER BY j.priority, j.id LIMIT 1
+    ) first
+    WHERE lane.queue NOT IN (SELECT queue FROM zizq.paused_queues)"""  # noqa: S608 - constants
+_OF_QUEUE = _every_lane("AND queue = $1")
+_HEADS = f"""
+    SELECT j.version, {_JOB}
+    FROM unnest($1::text[], $2::text[], $3::integer[], $4::integer[], $5::text[])
+        lane (queue, budgets, most, priority, id),
+        LATERAL (
+            SELECT *, xmin::text::bigint AS version FROM zizq.jobs j
+            WHERE {_OF_LANE} AND (j.priority, j.id) >= (lane.priority, lane.id) AND NOT EXISTS ({_IN_FLIGHT})
+            ORDER BY j.priority, j.id LIMIT lane.most
+        ) j
+    WHERE lane.queue NOT IN (SELECT queue FROM zizq.paused_queues)"""  # noqa: S608 - constants
+
+
+class Chosen(NamedTuple):
+    """A job that can pay.
+
+    Args:
+        job: The job, without its payload.
+        version: That of its row: whoever changes the job makes another one.
+        draws: What it pays, as `flight.draws` has it; None for nothing.
+    """
+
+    job: JobRecord
+    version: int
+    draws: str | None
+
+
+class Lanes:
+    """The lanes of ready jobs that draw on budgets, as far as a server knows of them.
+
+    Takes that share a transaction go through `begin`, then each through `choose` and `pay`, then `end` or `stop`.
+
+    Args:
+        tell: Hears of queues whose jobs may be affordable.
+    """
+
+    def __init__(self, tell: Callable[[Collection[str]], None]) -> None:
+        self._tell = tell
+        self._purse = Purse()
+        self._purse.on_revived = tell
+        self._known: set[str] = set()
+        self._floors = Floors()
+        self._versions: dict[str, int] = {}
+        self._look_at = self._anew_at = 0.0
+        self._heard = 0
+        self._heard_of: dict[str, int] = {}
+        """When lanes were last heard of, in numbers that only grow."""
+        self._missed: set[str] = set()
+        """Lanes whose jobs could not be had, since somebody else was about them."""
+        self._rows: dict[str, int] = {}
+        """The versions of the rows of jobs that were chosen."""
+        self._held: set[str] = set()
+        """Lanes whose budgets are held by the takes that are under way."""
+        self._reached: dict[Collection[str], Key | None] = {}
+
+    # ── what is heard ──
+
+    def ready(self, keys: Mapping[str, Key]) -> None:
+        """Jobs became ready: by lane, the first of them."""
+        self._floors.lower(keys)
+        self._known.update(keys)
+        self._heard += 1
+        for name in keys:
+            self._heard_of[name] = self._heard
+            self._purse.unpark(name)
+
+    def revive(self, keys: Iterable[str]) -> None:
+        """Budgets have got tokens, or somebody has left the line for them."""
+        self._purse.revive(keys)
+
+    def stale(self) -> None:
+        """Whatever is known may be wrong: the next take looks at everything."""
+        self._look_at = self._anew_at = 0.0
+
+    def clear(self) -> None:
+        """There are no jobs any more, and no budgets."""
+        self._known.clear()
+        self._purse.clear()
+        self.stale()
+
+    def ring(self, now: int) -> None:
+        """Let go those whose time has come."""
+        self._purse.ring(now)
+
+    def next_alarm(self) -> int | None:
+        """When time alone lets the next one go; None where nobody waits for time."""
+        return self._purse.next_alarm()
+
+    # ── look ──
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to look at what others have done."""
+        return _monotonic() >= self._look_at
+
+    async def look(self, db: Transaction) -> None:
+        """Find out which lanes there are, and which of them need not wait any more; tell of them."""
+        begun, heard = _monotonic(), self._heard
+        found = {lane(*row) for row in await db.fetch(_LANES)}
+        self._forget(self._known - found, heard)
+        new = (found - self._known) | (found & self._missed)
+        self._missed.clear()
+        self._known |= new
+        waited_for = list(self._purse.waited_for())
+        if begun >= self._anew_at:
+            self._anew_at = begun + ANEW_S
+            self._floors.clear()
+            self._purse.revive(waited_for)
+        elif waited_for:
+            versions = await budget_rows.versions(db, waited_for)
+            self._purse.revive([key for key in waited_for if versions.get(key) != self._versions.get(key)])
+        self._look_at = begun + max(LOOK_S, SHARE * (_monotonic() - begun))
+        if new:
+            self._tell({parts(name)[0] for name in new})
+
+    def _forget(self, names: Iterable[str], heard: int) -> None:
+        """Lanes have no jobs, if nothing was heard of them since."""
+        for name in names:
+            if self._heard_of.get(name, 0) <= heard:
+                self._heard_of.pop(name, None)
+                self._known.discard(name)
+                self._purse.unpark(name)
+
+    # ── take ──
+
+    async def begin(self, db: Transaction, takes: Iterable[Collection[str]], now: int) -> None:
+        """Takes begin: hold the budgets of all lanes that one of them may get jobs of.
+
+        Args:
+            db: Their transaction, which has locked nothing yet.
+            takes: The queues of each; empty for all.
+            now: The wall clock.
+        """
+        if self.is_due:
+            await self.look(db)
+        self._purse.ring(now)
+        self._reached.clear()
+        self._held = {name for queues in takes for name in self._in_sight(queues)} if self._known else set()
+        if not self._held:
+            return
+        self._floors.begin()
+        keys = {key for name in self._held for key in parts(name)[1].split(",")}
+        for bucket, version in await budget_rows.hold(db, keys):
+            keys.remove(bucket.budget.key)
+            self._purse.restore(bucket)
+            self._versions[bucket.budget.key] = version
+        for key in keys:
+            self._purse.remove(key)
+
+    async def choose(self, db: Transaction, queues: Collection[str], limit: int, now: int) -> list[Chosen]:
+        """The first jobs that can pay, in their order; `pay` is to be told what becomes of them."""
+        names = self._held.intersection(self._in_sight(queues)) if self._held else ()
+        if not names:
+            return []
+        heard = self._heard
+        heads = await self._heads(db, names, limit, now)
+        self._forget(names - heads.keys(), heard)
+        ready = ReadySet(len(names) * (limit + 1), limit + 1)
+        ready.purse = self._purse
+        for name, jobs in heads.items():
+            ready.refill(name, jobs, None)
+        return [Chosen(job, self._rows[job.id], self._draws(job)) for job in ready.take(queues, limit, now)]
+
+    def _draws(self, job: JobRecord) -> str | None:
+        paid = {draw.key: draw.cost for draw in job.budgets or () if self._purse.bucket(draw.key) is not None}
+        return json.dumps(paid) if paid else None
+
+    async def pay(self, db: Transaction, chosen: Sequence[Chosen], taken: Collection[str], now: int) -> None:
+        """Write down what the jobs have paid that were chosen and are handed out; the others have not."""
+        paid = [one.job for one in chosen if one.job.id in taken]
+        for one in chosen:
+            if one.job.id not in taken:
+                self._purse.refund(one.job)
+                self._missed.add(lane_of(one.job))
+        buckets = [bucket for key in sorted(drawn_by(paid)) if (bucket := self._purse.bucket(key)) is not None]
+        if buckets:
+            self._versions.update(await budget_rows.write(db, buckets, now))
+        self._reached.update(((lane_of(job),), key_of(job)) for job in paid)
+
+    def end(self) -> None:
+        """The takes are over, and certain."""
+        if self._held:
+            self._floors.end(self._reached)
+            self._held.clear()
+
+    def stop(self) -> None:
+        """The takes have failed: nothing that was thought to be paid is."""
+        self._floors.end()
+        self._held.clear()
+        # Who waits is not known any more, and so not who is to be told.
+        self._purse.clear()
+        self._missed |= self._known
+        self.stale()
+
+    def _in_sight(self, queues: Collection[str]) -> list[str]:
+        """The lanes of some queues (empty: all) that need not wait."""
+
+        def sees(name: str) -> bool:
+            return not queues or parts(name)[0] in queues
+
+        return [name for name in self._known if sees(name) and not self._purse.is_parked(name, sees)]
+
+    async def _heads(self, db: Transaction, names: Iterable[str], limit: int, now: int) -> dict[str, list[JobRecord]]:
+        """The first ready jobs of lanes: as many as they may be able to pay, and one that waits behind them."""
+        places = []
+        for name in names:
+            queue, keys = parts(name)
+            buckets = [bucket for key in keys.split(",") if (bucket := self._purse.bucket(key)) is not None]
+            most = min([limit, *(max(0, bucket.tokens(now)) + 1 for bucket in buckets)])
+            places.append((queue, keys, most, *self._floors.of((name,))[name]))
+        heads: dict[str, list[JobRecord]] = {}
+        self._rows.clear()
+        for version, *row in await db.fetch(_HEADS, *zip(*places, strict=True)):
+            job = rows.to_job((*row, None))
+            heads.setdefault(lane_of(job), []).append(job)
+            self._rows[job.id] = version
+        return heads
+
+
+async def of_queue(db: Transaction, queue: str) -> list[str]:
+    """The lanes of a queue, paused or not, in which jobs are ready or in flight."""
+    return [lane(*row) for row in await db.fetch(_OF_QUEUE, queue)]
+
+
+def drawn_by(jobs: Iterable[JobRecord]) -> set[str]:
+    """The budgets on which some jobs draw."""
+    return {draw.key for job in jobs for draw in job.budgets or ()}
+
+
+def _monotonic() -> float:
+    return asyncio.get_running_loop().time()
