@@ -165,8 +165,8 @@ def _drawing(q: Question, budgets: frozenset[str], start: Sequence[str], order: 
     return f"""
         SELECT DISTINCT ON (id) part.* FROM unnest({q.put(sorted(budgets))}::text[]) AS keys (budget)
         CROSS JOIN LATERAL (
-            SELECT {WHOLE} FROM zizq.draws AS drawn CROSS JOIN LATERAL (
-                SELECT * FROM zizq.jobs WHERE jobs.id = drawn.id AND {where} OFFSET 0
+            SELECT jobs.* FROM zizq.draws AS drawn CROSS JOIN LATERAL (
+                SELECT {WHOLE} FROM zizq.jobs WHERE jobs.id = drawn.id AND {where} OFFSET 0
             ) AS jobs
             WHERE {span.condition} ORDER BY {span.order} LIMIT {most}
         ) AS part"""  # noqa: S608 - constants
