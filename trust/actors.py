@@ -37,6 +37,8 @@ BUDGETS = {
 KEYS = (("k1", "queued"), ("k2", "active"), ("k3", "exists"), ("k4", "queued"), ("k5", "active"))
 TRIES = 8
 """How often a program makes a call that may succeed later."""
+MOST_PAUSE_S = 8.0
+"""How long a program waits between two of them, on average, at most: it has to come to an end."""
 
 
 class SeededDice:
@@ -303,7 +305,7 @@ class Program:
                 self._world.journal.say("error", self.host_name, type(error).__name__, error)
                 if not error.retryable:
                     return
-            await self._world.pause(0.2 * 2**tries)
+            await self._world.pause(min(MOST_PAUSE_S, 0.2 * 2**tries))
 
     # ── enqueue ──
 

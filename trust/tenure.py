@@ -120,6 +120,9 @@ class Tenure:
         return jobs
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        if not hasattr(self._store, name):
+            raise AttributeError(name)
+
         async def call(*args: Any, **options: Any) -> Any:
             delay = self._disk.delay()
             if name in READS:
