@@ -28,7 +28,6 @@ class TestFloors:
         floors = Floors()
         taken(floors, {frozenset(): None})
         assert floors.of(frozenset()) == {ALL: END}
-        assert floors.is_above(ALL, (65_535, "zz"))
 
     def test_what_becomes_ready_lowers_the_floor_of_its_queue_and_of_all(self) -> None:
         floors = Floors()
@@ -82,7 +81,9 @@ class TestHoldings:
         holdings.add(["c"], 2)
         assert holdings.leave(["a", "c", "none"]) == {1: 1, 2: 1}
         assert holdings.others(["a", "b"]) == ["a"]
-        assert len(holdings) == 1
+        holdings.add(["0"], 1)
+        assert (holdings.of(1), holdings.of(2)) == (["b", "0"], [])
+        assert len(holdings) == 2
 
     def test_reports_of_lost_jobs_are_told_from_others_until_they_are_taken_again(self) -> None:
         holdings = Holdings()

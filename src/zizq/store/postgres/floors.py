@@ -60,10 +60,6 @@ class Floors:
             if self._lowered is not None:
                 self._lowered[queue] = min(self._lowered.get(queue, END), key)
 
-    def is_above(self, queue: str, key: Key) -> bool:
-        """Whether takes would pass over a job of this queue, or under `ALL` over one of any."""
-        return self._floors.get(queue, FIRST) > key
-
     def clear(self) -> None:
         """Look at all queues from their heads again."""
         self._floors.clear()

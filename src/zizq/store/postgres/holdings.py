@@ -18,23 +18,36 @@ class Holdings:
 
     def __init__(self) -> None:
         self._owner: dict[str, int] = {}
+        self._owned: dict[int, dict[str, None]] = {}
         self._lost: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._owner)
 
-    def add(self, ids: Iterable[str], owner: int) -> None:
+    def of(self, owner: int) -> list[str]:
+        """The jobs that an owner holds, those that it has held longest first."""
+        return list(self._owned.get(owner, ()))
+
+    def add(self, ids: Collection[str], owner: int) -> None:
         """An owner got jobs."""
-        for job_id in ids:
-            self._owner[job_id] = owner
+        self._owner.update(dict.fromkeys(ids, owner))
+        self._owned.setdefault(owner, {}).update(dict.fromkeys(ids))
         if self._lost:
             for job_id in ids:
                 self._lost.pop(job_id, None)
 
     def leave(self, ids: Iterable[str]) -> Counter[int]:
         """Jobs are not in flight any more; returns how many each owner is rid of."""
-        owners = [self._owner.pop(job_id, None) for job_id in ids]
-        return Counter(owner for owner in owners if owner is not None)
+        freed: Counter[int] = Counter()
+        for job_id in ids:
+            owner = self._owner.pop(job_id, None)
+            if owner is not None:
+                freed[owner] += 1
+                del self._owned[owner][job_id]
+        for owner in freed:
+            if not self._owned[owner]:
+                del self._owned[owner]
+        return freed
 
     def lose(self) -> Counter[int]:
         """The lease is lost, and all jobs with it; returns how many each owner is rid of."""
@@ -43,6 +56,7 @@ class Holdings:
             del self._lost[job_id]
         freed = Counter(self._owner.values())
         self._owner.clear()
+        self._owned.clear()
         return freed
 
     def not_lost(self, ids: Iterable[str]) -> list[str]:

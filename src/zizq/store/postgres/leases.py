@@ -20,13 +20,15 @@ from zizq.engine.transitions import Cause
 from zizq.errors import Unavailable
 from zizq.store.postgres.database import Transaction
 from zizq.store.postgres.news import CHANNEL, Bulletin
-from zizq.store.postgres.parts import Parts
+from zizq.store.postgres.settles import SettleCalls
 
 log = logging.getLogger("zizq.store")
 
 LEASE = timedelta(seconds=3.5)
 RENEWAL_S = 1.0
 """How often it is renewed; so what a dead server held runs elsewhere in less than 5 s."""
+SEARCH_EVERY = 30
+"""After so many renewals at the latest it is searched for jobs that no server holds."""
 FOLD_FROM = 500
 """Rows of the tally that are worth adding up."""
 
@@ -34,14 +36,8 @@ _RENEW = "UPDATE zizq.servers SET lease_until = clock_timestamp() + $2 WHERE fen
 _REGISTER = """INSERT INTO zizq.servers (fence, name, lease_until)
                VALUES (nextval('zizq.fences'), $1, clock_timestamp() + $2) RETURNING fence"""
 _EXPIRE = "DELETE FROM zizq.servers WHERE lease_until < clock_timestamp() RETURNING fence"
-# One step through the index for each fence, however many rows it has.
-_ORPHANED = """
-    WITH RECURSIVE held AS (
-        (SELECT fence FROM zizq.flight ORDER BY fence LIMIT 1)
-        UNION ALL SELECT (SELECT f.fence FROM zizq.flight f WHERE f.fence > held.fence ORDER BY f.fence LIMIT 1)
-        FROM held WHERE held.fence IS NOT NULL
-    )
-    SELECT fence FROM held WHERE fence IS NOT NULL AND fence NOT IN (SELECT fence FROM zizq.servers)"""
+# Reads all of the table. It has no index for this: every take would pay for it.
+_ORPHANED = "SELECT DISTINCT fence FROM zizq.flight WHERE fence NOT IN (SELECT fence FROM zizq.servers)"
 _SWEEP = """
     WITH gone AS (DELETE FROM zizq.flight WHERE fence = ANY($1::bigint[]) RETURNING id)
     SELECT j.queue, j.budgets, min(j.priority), min(j.id) FROM gone JOIN zizq.jobs j ON j.id = gone.id
@@ -70,10 +66,11 @@ class Swept(NamedTuple):
         return Bulletin(server, self.ready, lanes=self.lanes, budgets=sorted(self.budgets))
 
 
-class LeaseCalls(Parts):
+class LeaseCalls(SettleCalls):
     """The life of a server among others."""
 
     _doubtful: list[tuple[int, int, int]]
+    _renewals: int
     _alone: bool
     """Whether no other server was there when the lease was last renewed."""
 
@@ -108,10 +105,13 @@ class LeaseCalls(Parts):
         async with self._db.writing(durable=False, hot=True) as db:
             kept = await db.fetchval(_RENEW, self._fence, LEASE)
             expired = [row[0] for row in await db.fetch(_EXPIRE)]
-            orphaned = [row[0] for row in await db.fetch(_ORPHANED)]
+            orphaned: list[int] = []
+            if expired or not kept or self._renewals % SEARCH_EVERY == 0:
+                # A server may have taken something in the very moment in which it lost its lease.
+                orphaned = [row[0] for row in await db.fetch(_ORPHANED)]
+                await db.execute("DELETE FROM zizq.freed WHERE fence NOT IN (SELECT fence FROM zizq.servers)")
             swept = await _sweep(db, orphaned) if orphaned else Swept({}, {}, set())
-            if expired:
-                await db.execute("DELETE FROM zizq.freed WHERE fence <> ALL(SELECT fence FROM zizq.servers)")
+            self._renewals += 1
             self._alone = await db.fetchval("SELECT count(*) FROM zizq.servers") <= 1
         if orphaned:
             log.warning("servers are gone: what they held is ready again", extra={"fields": {"fences": orphaned}})
@@ -126,6 +126,9 @@ class LeaseCalls(Parts):
             self._news.lanes(swept.lanes)
             self._news.ready(swept.ready)
         await self._undo_doubtful()
+        while self._owed:
+            await self._settles.call(self._owed[0])
+            self._owed.pop(0)
         await self._fold_tally()
 
     async def _begin_anew(self) -> None:

@@ -93,7 +93,6 @@ MIGRATIONS = [
         fillfactor = 90,
         autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0
     );
-    CREATE INDEX flight_of ON zizq.flight (fence, owner);
     CREATE INDEX overdue ON zizq.flight (fence, overdue_at) WHERE overdue_at IS NOT NULL;
     -- What others have ended of the jobs that a server holds: it reads and removes the rows with its fence.
     CREATE TABLE zizq.freed (

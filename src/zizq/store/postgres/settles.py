@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from zizq.engine import decide
+from zizq.errors import Unavailable
 from zizq.ids import is_id
 from zizq.job import Failure, JobRecord
 from zizq.store import rows
@@ -23,6 +24,8 @@ class SettleCalls(Parts):
     """The calls that end what is in flight, or give it back."""
 
     _settles: Gather[Call, Any]
+    _owed: list[Call]
+    """What could not be given back when it was called for."""
 
     def _gather_settles(self) -> Gather[Call, Any]:
         return Gather(self._settle_all, MOST_SETTLED, _weight)
@@ -61,14 +64,23 @@ class SettleCalls(Parts):
     async def release(self, owner: int, *, died_at: int | None = None, running: int | None = None) -> int:
         """Give back what an owner holds."""
         self._watched.drop(owner)
-        count: int = await self._settles.call(Release(owner, died_at, running))
-        return count
+        held = len(self._holdings.of(owner))
+        count = await self._owe(Release(owner, died_at, running))
+        return held if count is None else count
 
     async def release_jobs(self, ids: Sequence[str], owners: Collection[int] | None = None) -> list[bool]:
         """Give back jobs that are in flight."""
         known = list(filter(is_id, ids))
         outcome = iter(await self._settles.call(ReleaseJobs(known, None if owners is None else list(owners))))
         return [is_id(job_id) and next(outcome) for job_id in ids]
+
+    async def _owe(self, call: Call) -> Any:
+        """Give jobs back now, or as soon as the database can be reached; None where it cannot."""
+        try:
+            return await self._settles.call(call)
+        except Unavailable:
+            self._owed.append(call)
+            return None
 
     async def _settle_all(self, calls: Sequence[Call]) -> Sequence[Any]:
         outcomes, effects = await self._db.again(partial(self._settle_once, calls))

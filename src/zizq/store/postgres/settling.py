@@ -14,18 +14,21 @@ from zizq.policy import Defaults
 from zizq.store import rows
 from zizq.store.postgres import flight
 from zizq.store.postgres.database import Transaction
-from zizq.store.postgres.flight import JOB, Flying
+from zizq.store.postgres.flight import JOB, META, Flying
 from zizq.store.postgres.holdings import Holdings
 
 # A job that sets no options leaves nothing to decide, where the server keeps no completed jobs.
 _SUCCEED = f"""
     WITH gone AS (
         DELETE FROM zizq.flight f WHERE f.id = ANY($1::text[]) AND (f.fence = $2 OR f.id = ANY($3::text[]))
-        RETURNING f.id, f.fence, f.owner, f.dequeued_at
+        RETURNING f.id, f.fence, f.dequeued_at
     ), removed AS (
-        DELETE FROM zizq.jobs j USING gone WHERE j.id = gone.id AND j.options IS NULL AND $4 RETURNING {JOB}
+        DELETE FROM zizq.jobs j USING gone WHERE j.id = gone.id AND j.options IS NULL AND $4
+        RETURNING gone.id AS flown, gone.fence, gone.dequeued_at AS taken_at, {JOB}
     )
-    SELECT g.id AS flown, g.fence, g.owner, g.dequeued_at AS taken_at, r.* FROM gone g LEFT JOIN removed r ON r.id = g.id"""  # noqa: S608, E501
+    SELECT * FROM removed UNION ALL
+    SELECT id, fence, dequeued_at, {", ".join(["NULL"] * len(META))} FROM gone
+    WHERE id NOT IN (SELECT flown FROM removed)"""  # noqa: S608 - constants
 
 
 class Succeed(NamedTuple):
@@ -108,8 +111,8 @@ class Settling:
         done = {row[0] for row in found}
         self.effects.left += [(row[0], row[1]) for row in found]
         await flight.free(self._db, [(row[0], row[1]) for row in found], self._fence)
-        jobs = [decide.on_take(rows.to_job((*row[4:], None)), row[3]) for row in found if row[4] is not None]
-        rest = {row[0]: row[3] for row in found if row[4] is None}
+        jobs = [decide.on_take(rows.to_job((*row[3:], None)), row[2]) for row in found if row[3] is not None]
+        rest = {row[0]: row[2] for row in found if row[3] is None}
         if rest:
             jobs += await self._complete(rest, now_of, done)
         if jobs:
@@ -173,7 +176,8 @@ class Settling:
 
     async def release(self, call: Release) -> int:
         """Give back all that an owner holds, but for jobs of which too many workers have died."""
-        held = await flight.hold(self._db, "f.fence = $1 AND f.owner = $2", self._fence, call.owner)
+        ids = self._holdings.of(call.owner)
+        held = await flight.hold(self._db, "f.id = ANY($1::text[]) AND f.fence = $2", ids, self._fence) if ids else []
         dead: dict[str, Settled] = {}
         if call.died_at is not None and held:
             running = sorted(held, key=lambda one: one.turn)[: call.running]

@@ -28,6 +28,7 @@ from zizq.store.postgres.lanes import Lanes
 from zizq.store.postgres.leases import LeaseCalls
 from zizq.store.postgres.news import News
 from zizq.store.postgres.pauses import PauseCalls
+from zizq.store.postgres.settling import Call
 from zizq.store.postgres.takes import TakeCalls
 from zizq.store.postgres.time import Timed
 from zizq.store.postgres.view_calls import ViewCalls
@@ -78,6 +79,8 @@ class PostgresStore(
         self._news = News()
         self._turn = 0
         self._doubtful: list[tuple[int, int, int]] = []
+        self._owed: list[Call] = []
+        self._renewals = 0
         self._chores: set[asyncio.Task[Any]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._alone = False

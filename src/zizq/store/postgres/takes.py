@@ -12,6 +12,7 @@ from zizq.store.postgres.database import Transaction
 from zizq.store.postgres.floors import NOWHERE
 from zizq.store.postgres.gather import Gather
 from zizq.store.postgres.settles import SettleCalls
+from zizq.store.postgres.settling import ReleaseJobs
 
 MOST_TAKEN = 5000
 """Jobs that one transaction takes at most, but for a call that wants more."""
@@ -102,4 +103,4 @@ class TakeCalls(SettleCalls):
     def _give_back(self, call: Take, jobs: Sequence[JobRecord]) -> None:
         """Whoever took jobs has gone before it got them."""
         if jobs:
-            self._later(self.release_jobs([job.id for job in jobs], [call.owner]))
+            self._later(self._owe(ReleaseJobs([job.id for job in jobs], [call.owner])))

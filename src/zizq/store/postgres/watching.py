@@ -140,6 +140,8 @@ class WatchCalls(Parts):
         queues, sees_all = list(self._watched.queues), self._watched.sees_all
         if not queues and not sees_all and not self._holdings:
             return
+        # As they are now: a take that ends meanwhile moves them beyond what is about to be seen as free.
+        floors = {**self._floors.of(()), **self._floors.of(queues)} if queues else self._floors.of(())
         async with self._db.writing(durable=False, hot=True) as db:
             freed = await db.fetch("DELETE FROM zizq.freed WHERE fence = $1 RETURNING ids", self._fence)
             heads = await _heads(db, queues, sees_all)
@@ -150,7 +152,7 @@ class WatchCalls(Parts):
             self._revive([row[0] for row in resumed])
         self._left([(job_id, self._fence) for row in freed for job_id in row[0]])
         # What a take would find by itself, it has been told of, or has left there for want of room.
-        missed = {queue: key for queue, key, place in heads if self._floors.is_above(place, key)}
+        missed = {queue: key for queue, key, place in heads if floors[place] > key}
         if missed:
             self._floors.lower(missed)
             self._listener.available(missed)
