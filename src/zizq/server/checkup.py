@@ -70,7 +70,8 @@ def on_packages(found: Mapping[str, str | None], pinned: Mapping[str, str]) -> I
         if version is None and name == "uvloop":
             yield _note(name, "not installed: requests take longer", "pip install uvloop")
         elif version is None:
-            yield _problem(name, "not installed", "pip install 'zizq[server]'")
+            extra = "postgres" if name == "asyncpg" else "server"
+            yield _problem(name, "not installed", f"pip install 'zizq[{extra}]'")
         elif wanted not in (None, version):
             yield _problem(name, f"{version}, and not {wanted}", f"pip install {name}=={wanted}")
         else:

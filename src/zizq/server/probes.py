@@ -5,6 +5,7 @@ Nothing is changed. A small file is written in the folder of the store, and remo
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import platform
@@ -20,10 +21,11 @@ from zoneinfo import available_timezones
 
 from zizq.clock import Clock
 from zizq.errors import ConfigError
-from zizq.server import checkup, descriptors
+from zizq.server import checkup, database_checkup, descriptors
 from zizq.server.checkup import CertificateFacts, Finding
 from zizq.server.settings import Address, Settings
-from zizq.store.opening import survey_store
+from zizq.store.opening import survey_database, survey_store
+from zizq.store.url import StoreUrl
 from zizq.zones import zone
 
 PACKAGES = ("apsw", "h2corn", "jq", "uvloop")
@@ -46,10 +48,13 @@ def examine(settings: Settings, clock: Clock) -> Iterator[Finding]:
     descriptors.raise_limit()
     room = descriptors.connections(settings.max_connections)
     yield checkup.on_descriptors(room, settings.max_connections, descriptors.limit())
-    yield from _disk(settings.root_dir, clock)
-    # A missing package was told already.
-    with suppress(ConfigError):
-        yield from checkup.on_store(survey_store(settings.root_dir))
+    if settings.store is None:
+        yield from _disk(settings.root_dir, clock)
+        # A missing package was told already.
+        with suppress(ConfigError):
+            yield from checkup.on_store(survey_store(settings.root_dir))
+    else:
+        yield from _database(settings.store, clock)
     options = settings.store_options
     yield checkup.on_commit(options.enqueue_mode, options.default_mode)
     yield checkup.on_clock(now_at, is_synchronised())
@@ -106,6 +111,16 @@ def _zones() -> Finding:
     except ConfigError as problem:
         local, error = None, str(problem)
     return checkup.on_zones(len(available_timezones()), local, error)
+
+
+# ── the database ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _database(url: StoreUrl, clock: Clock) -> Iterator[Finding]:
+    yield from checkup.on_packages({"asyncpg": _version("asyncpg")}, {})
+    with suppress(ConfigError):
+        facts = asyncio.run(survey_database(url, clock))
+        yield from database_checkup.on_database(str(url), facts)
 
 
 # ── the disk ─────────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -25,6 +27,53 @@ class StoreFacts(NamedTuple):
     free: int = 0
     log_size: int = 0
     holder: int | None = None
+
+
+class Holdup(NamedTuple):
+    """What keeps a database from removing dead rows: what it is, and for how long, in seconds, where that is known."""
+
+    what: str
+    age_s: float | None = None
+
+
+class DatabaseFacts(NamedTuple):
+    """A database that servers share, as it can be seen by one more.
+
+    Args:
+        error: Why no more is known; None where it answered.
+        version: Its version, as PostgreSQL counts it: 150004 is 15.4.
+        size: The bytes that it takes.
+        format: The format of our tables; 0 where there are none.
+        known_format: The newest format that this program knows.
+        settings: Some of its settings, by their names.
+        is_standby: Whether it only follows another one, and cannot be written to.
+        holdups: What keeps dead rows.
+        sees_all: Whether this user sees the transactions of others.
+        dead: By table, how many rows are alive and how many are dead, about.
+        connections: How many are open, and how many there may be of ordinary users.
+        ahead_ms: How far its clock is ahead of ours.
+        apart_ms: What that may be wrong by.
+        hears: Whether notifications come; None where that was not tried.
+        servers: How many servers have a lease.
+        posts: How many jobs wait in the inbox, and how many seconds the first has waited.
+    """
+
+    error: str | None = None
+    version: int = 0
+    size: int = 0
+    format: int = 0
+    known_format: int = 0
+    settings: Mapping[str, str] = MappingProxyType({})
+    is_standby: bool = False
+    holdups: Sequence[Holdup] = ()
+    sees_all: bool = True
+    dead: Mapping[str, tuple[int, int]] = MappingProxyType({})
+    connections: tuple[int, int] = (0, 0)
+    ahead_ms: int = 0
+    apart_ms: int = 0
+    hears: bool | None = None
+    servers: int = 0
+    posts: tuple[int, float] = (0, 0.0)
 
 
 class Times(NamedTuple):

@@ -14,7 +14,7 @@ from zizq.policy import Defaults
 from zizq.store.base import CommitMode, Store
 from zizq.store.contents import Sum
 from zizq.store.copying import copy
-from zizq.store.facts import StoreFacts
+from zizq.store.facts import DatabaseFacts, StoreFacts
 from zizq.store.memory import MemoryStore
 from zizq.store.url import StoreUrl
 
@@ -167,6 +167,23 @@ def survey_store(place: Path) -> StoreFacts | None:
     except ModuleNotFoundError as error:
         raise _needs(error) from error
     return survey(place)
+
+
+async def survey_database(url: StoreUrl, clock: Clock) -> DatabaseFacts:
+    """What can be told of a database that servers may share.
+
+    Args:
+        url: Where it is.
+        clock: That of this machine.
+
+    Raises:
+        ConfigError: When the extra that it needs is not installed.
+    """
+    try:
+        from zizq.store.postgres.survey import survey
+    except ModuleNotFoundError as error:
+        raise _lacks(error) from error
+    return await survey(url, clock)
 
 
 def restoring(place: Path, *, force: bool) -> Restoring:
