@@ -14,6 +14,7 @@ from zizq.store.postgres.store import PostgresStore
 from zizq.testing.budget_conformance import BudgetConformance
 from zizq.testing.catalog_conformance import CatalogConformance
 from zizq.testing.clock import LoadedDice
+from zizq.testing.copy_conformance import DurableCopyConformance
 from zizq.testing.cron_conformance import DurableCronConformance
 from zizq.testing.pause_conformance import DurablePauseConformance
 from zizq.testing.view_conformance import ViewConformance
@@ -52,6 +53,10 @@ class TestBudgets(OnPostgres, BudgetConformance):
 
 
 class TestCrons(OnPostgres, DurableCronConformance):
+    pass
+
+
+class TestCopies(OnPostgres, DurableCopyConformance):
     pass
 
 

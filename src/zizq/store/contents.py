@@ -6,7 +6,7 @@ A piece is the same whatever the store is made of, so that two stores hold the s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Protocol, TypeAlias
 
@@ -144,7 +144,7 @@ def lots(pieces: Iterable[Piece]) -> Iterator[Lot]:
 class Copies(Protocol):
     """The part of the store port that carries all there is; of stores that are not open."""
 
-    def export(self) -> AsyncIterator[Lot]:
+    def export(self) -> AsyncGenerator[Lot, None]:
         """All that a store holds which is not open, and which nobody else uses, in lots of bounded size.
 
         Raises:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 from zizq.errors import DecodeError
 from zizq.store.base import Silence, Store
@@ -25,16 +26,19 @@ async def copy(source: Store, target: Store, progress: Callable[[str, Sum], None
     """
     sent, arrived = Sum(), Sum()
 
-    async def lots() -> AsyncIterator[Lot]:
-        async for lot in source.export():
-            sent.add(lot)
-            progress("copying", sent)
-            yield lot
+    async def lots() -> AsyncGenerator[Lot, None]:
+        async with aclosing(source.export()) as exported:
+            async for lot in exported:
+                sent.add(lot)
+                progress("copying", sent)
+                yield lot
 
-    await target.load(lots())
-    async for lot in target.export():
-        arrived.add(lot)
-        progress("checking", arrived)
+    async with aclosing(lots()) as sending:
+        await target.load(sending)
+    async with aclosing(target.export()) as there:
+        async for lot in there:
+            arrived.add(lot)
+            progress("checking", arrived)
     if arrived != sent:
         await target.open(Silence())
         await target.reset()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator
 
 from zizq.cron import CronGroup
 from zizq.engine import decide
@@ -23,7 +23,7 @@ class MemoryCopies:
     _crons: dict[str, CronGroup]
     _paused: dict[str, int]
 
-    async def export(self) -> AsyncIterator[Lot]:
+    async def export(self) -> AsyncGenerator[Lot, None]:
         """All there is."""
         for lot in lots(self._pieces()):
             yield lot

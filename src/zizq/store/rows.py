@@ -99,7 +99,7 @@ def key_of(job: JobRecord) -> str | None:
     return batch_name(job.batch.key) if job.batch is not None and job.status is Status.READY else None
 
 
-def stored_key(job: JobRecord, *, is_pending: bool) -> str | None:
+def known_by(job: JobRecord, *, is_pending: bool) -> str | None:
     """What a job of whatever age is found by; one with a batch key only while others can be folded into it."""
     if job.unique_key is None and job.batch is not None:
         return batch_name(job.batch.key) if is_pending else None

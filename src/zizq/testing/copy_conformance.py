@@ -26,6 +26,10 @@ from zizq.testing.clock import LoadedDice
 BATCH = Batch("k", "true", ".")
 
 
+class Torn(Exception):
+    """What ends a copy early."""
+
+
 async def exported(store: Store) -> list[Lot]:
     """All lots of a store."""
     return [lot async for lot in store.export()]
@@ -187,9 +191,9 @@ class CopyConformance(Suite):
         async def torn() -> AsyncIterator[Lot]:
             for lot in lots:
                 yield lot
-            raise InterruptedError
+            raise Torn
 
-        with pytest.raises(InterruptedError):
+        with pytest.raises(Torn):
             await target.load(torn())
         async with self.opened(target) as bench:
             assert await bench.count() == 0

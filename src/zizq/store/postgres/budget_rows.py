@@ -159,6 +159,13 @@ async def insert(db: Transaction, key: str, budget: Budget, now: int) -> None:
     await db.execute(text, key, _encode(budget), budget.capacity, now)
 
 
+async def restore(db: Transaction, budget: Budget, state: BucketState | None) -> None:
+    """Add a budget with the tokens that it had; None for a full one."""
+    await insert(db, budget.key, budget, budget.updated_at)
+    if state is not None:
+        await write(db, [Bucket.restored(budget, state)], 0)
+
+
 async def save(db: Transaction, key: str, before: Budget | None, after: Budget | None, most: int, now: int) -> bool:
     """Create, change or delete a budget; False where it is not as it was thought to be.
 

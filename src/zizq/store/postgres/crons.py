@@ -149,6 +149,13 @@ async def _advance(db: Transaction, due: Due, after: CronEntry) -> None:
     await db.execute(text, due.group.name.encode(), after.name.encode(), *_row(after))
 
 
+async def put(db: Transaction, group: CronGroup) -> None:
+    """Add a group that is not there."""
+    key = group.name.encode()
+    await db.execute("INSERT INTO zizq.crons (name, settings) VALUES ($1, $2)", key, _settings(group))
+    await _insert_entries(db, key, group.entries)
+
+
 async def _begin(db: Transaction, key: bytes, settings: bytes | None) -> _Stored:
     """Add a group without entries, if it is not there; returns what is there beside it."""
     if settings is None:

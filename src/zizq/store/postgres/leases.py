@@ -21,6 +21,7 @@ from zizq.errors import Unavailable
 from zizq.store.postgres.database import Transaction
 from zizq.store.postgres.news import CHANNEL, Bulletin
 from zizq.store.postgres.settles import SettleCalls
+from zizq.store.postgres.time import Timed
 
 log = logging.getLogger("zizq.store")
 
@@ -66,7 +67,7 @@ class Swept(NamedTuple):
         return Bulletin(server, self.ready, lanes=self.lanes, budgets=sorted(self.budgets))
 
 
-class LeaseCalls(SettleCalls):
+class LeaseCalls(SettleCalls, Timed):
     """The life of a server among others."""
 
     _doubtful: list[tuple[int, int, int]]
@@ -95,6 +96,7 @@ class LeaseCalls(SettleCalls):
             await asyncio.sleep(RENEWAL_S)
             try:
                 await self._whole(self._renew())
+                await self._whole(self._measure())
                 told = False
             except Unavailable as error:
                 if not told:

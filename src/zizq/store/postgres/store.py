@@ -18,26 +18,26 @@ from zizq.store.base import CommitMode, Listener, Silence
 from zizq.store.postgres import schema
 from zizq.store.postgres.budgets import BudgetCalls
 from zizq.store.postgres.changes import ChangeCalls
+from zizq.store.postgres.copies import CopyCalls
 from zizq.store.postgres.crons import CronCalls
 from zizq.store.postgres.database import Database
 from zizq.store.postgres.duties import DutyCalls
-from zizq.store.postgres.enqueues import EnqueueCalls
 from zizq.store.postgres.floors import Floors, Watched
 from zizq.store.postgres.holdings import Holdings
+from zizq.store.postgres.inbox import InboxCalls
 from zizq.store.postgres.lanes import Lanes
 from zizq.store.postgres.leases import LeaseCalls
 from zizq.store.postgres.news import News
 from zizq.store.postgres.pauses import PauseCalls
 from zizq.store.postgres.settling import Call
 from zizq.store.postgres.takes import TakeCalls
-from zizq.store.postgres.time import Timed
 from zizq.store.postgres.view_calls import ViewCalls
 from zizq.store.postgres.watching import WatchCalls
 
 
 class PostgresStore(
-    EnqueueCalls, TakeCalls, DutyCalls, ChangeCalls, ViewCalls, BudgetCalls, CronCalls, PauseCalls, LeaseCalls,
-    WatchCalls, Timed,
+    InboxCalls, TakeCalls, DutyCalls, ChangeCalls, ViewCalls, BudgetCalls, CronCalls, PauseCalls, LeaseCalls,
+    WatchCalls, CopyCalls,
 ):  # fmt: skip
     """Jobs in one PostgreSQL database, which any number of servers share.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -44,7 +44,7 @@ class CopyCalls(Parts):
 
     _path: Path
 
-    async def export(self) -> AsyncIterator[Lot]:
+    async def export(self) -> AsyncGenerator[Lot, None]:
         """All there is, as it was when this began."""
         if not self._path.is_file():
             raise ConfigError(f"there is no store in {self._path.parents[1]}: name its folder")
@@ -170,7 +170,7 @@ def _row(piece: JobPiece) -> rows.Row:
     job = piece.job
     times = (job.dequeued_at, job.failed_at, job.completed_at, job.purge_at)
     *row, _, budgets = rows.to_bound_row(job)
-    return (*row, rows.stored_key(job, is_pending=piece.is_pending), budgets, job.attempts, *times, piece.deaths)
+    return (*row, rows.known_by(job, is_pending=piece.is_pending), budgets, job.attempts, *times, piece.deaths)
 
 
 def _commit(db: apsw.Connection) -> None:

@@ -1,0 +1,92 @@
+"""The inbox of the store on PostgreSQL: a table that `zizq.enqueue` fills in transactions of applications."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from zizq.budget import Budget
+from zizq.engine import decide
+from zizq.engine.decide import Settled
+from zizq.engine.transitions import Cause
+from zizq.errors import Refusal
+from zizq.job import Failure, JobRecord, Status
+from zizq.policy import Defaults
+from zizq.store.base import NO_BUDGETS, NOTHING
+from zizq.store.contents import JobPiece
+from zizq.store.inbox import Post, Posted
+from zizq.store.postgres import admitting, copies
+from zizq.store.postgres.admitting import Admitted, Enqueue
+from zizq.store.postgres.database import Transaction
+from zizq.store.postgres.enqueues import EnqueueCalls
+
+MOST_BYTES = 8 * 2**20
+"""Payloads that are moved together, but for a single one that has more."""
+# Several servers look at once, and each gets rows that no other has.
+_CLAIM = """
+    WITH head AS (SELECT id, size FROM zizq.inbox ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED),
+    fitting AS (SELECT id, sum(size) OVER (ORDER BY id) - size AS before FROM head)
+    DELETE FROM zizq.inbox i USING fitting f WHERE i.id = f.id AND f.before < $2 RETURNING i.id, i.job::text"""
+
+
+class InboxCalls(EnqueueCalls):
+    """The call that empties the inbox."""
+
+    @asynccontextmanager
+    async def posted(self, limit: int) -> AsyncIterator[Posted]:
+        """Take the first posts that nobody else has taken."""
+        # What a power cut takes back is in the inbox again.
+        async with self._db.writing(durable=False, hot=True) as db:
+            found = sorted(await db.fetch(_CLAIM, limit, MOST_BYTES))
+            posted = _Posted(db, [Post(job_id, body.encode()) for job_id, body in found], self._max_budgets,
+                             self._defaults)  # fmt: skip
+            yield posted
+        for call, admitted in posted.admitted:
+            self._enqueued(call, admitted)
+        for one in posted.refused:
+            if one.kept and one.error is not None:
+                self._moved(Cause.FAIL, [one.job], [one.error])
+
+
+class _Posted:
+    """Posts that are on their way, in a transaction."""
+
+    def __init__(self, db: Transaction, posts: Sequence[Post], most_budgets: int, defaults: Defaults) -> None:
+        self._db = db
+        self._most_budgets = most_budgets
+        self._defaults = defaults
+        self.posts = posts
+        self.admitted: list[tuple[Enqueue, Admitted]] = []
+        self.refused: list[Settled] = []
+
+    async def enqueue(
+        self,
+        jobs: Sequence[JobRecord],
+        now: int,
+        folds: Sequence[JobRecord] = (),
+        pending: Mapping[str, str | None] = NOTHING,
+        create: Mapping[str, Budget] = NO_BUDGETS,
+    ) -> Sequence[JobRecord]:
+        """Store new jobs."""
+        call = Enqueue(jobs, now, folds, pending, create)
+        if call.is_plain:
+            await admitting.insert(self._db, jobs)
+            admitted = Admitted(jobs)
+        else:
+            await self._db.execute("SAVEPOINT admission")
+            try:
+                admitted = await admitting.admit(self._db, call, self._most_budgets)
+            except Refusal:
+                await self._db.execute("ROLLBACK TO SAVEPOINT admission")
+                raise
+        self.admitted.append((call, admitted))
+        return admitted.jobs
+
+    async def refuse(self, job: JobRecord, reason: str, now: int) -> None:
+        """Store a job as a dead one."""
+        flying = decide.on_take(job.with_(status=Status.READY), now)
+        failure = Failure(message=reason, error_type="NotEnqueued", kill=True)
+        settled = decide.on_failure(flying, failure, now, self._defaults, 0.0)
+        self.refused.append(settled)
+        if settled.kept and settled.error is not None:
+            await copies.write_jobs(self._db, [JobPiece(settled.job, (settled.error,))])

@@ -1,0 +1,136 @@
+"""What applications post in transactions of their own comes into the queues of a real database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import psycopg
+import pytest
+
+import zizq.postgres
+from postgres import Databases
+from zizq import Draw, RawBatch, TimeBased
+from zizq.clock import SharedClock, SystemClock, SystemDice
+from zizq.policy import Defaults
+from zizq.server.broker import Broker
+from zizq.server.inbox import Mover
+from zizq.server.payloads import Payloads
+from zizq.store.opening import migrate_store
+from zizq.store.postgres.inbox import MOST_BYTES
+from zizq.store.postgres.store import PostgresStore
+from zizq.store.url import StoreUrl
+
+
+class Sums:
+    """A folder that adds numbers."""
+
+    async def check_batch(self, when: str, fold: str, payload: bytes) -> None:
+        """Nothing is wrong."""
+
+    async def fold(self, existing: bytes, when: str, fold: str, news: Sequence[bytes]) -> tuple[bytes, int, str | None]:
+        numbers = [msgspec.msgpack.decode(one) for one in (existing, *news)]
+        return msgspec.msgpack.encode(sum(numbers)), len(news), None
+
+
+class Server:
+    """The parts of a server that matter here."""
+
+    def __init__(self, url: str) -> None:
+        self.clock = SharedClock(SystemClock())
+        self.store = PostgresStore(url, Defaults(), SystemDice(), clock=self.clock)
+        self.broker = Broker(self.store, self.clock, SystemDice(), Sums())
+        self.mover = Mover(self.store, self.broker, Payloads(), self.clock)
+
+    async def taken(self) -> list[tuple[str, object]]:
+        """The jobs that are ready: identifiers and payloads."""
+        jobs = await self.store.take(1, frozenset(), 10_000, self.clock.wall_ms())
+        return [(job.id, msgspec.msgpack.decode(job.payload or b"")) for job in jobs]
+
+
+def migrate(url: str) -> None:
+    asyncio.run(migrate_store(StoreUrl(url), dry_run=False))
+
+
+@pytest.fixture
+def url(databases: Databases) -> str:
+    return databases.fresh(migrate)
+
+
+@asynccontextmanager
+async def server(url: str) -> AsyncIterator[Server]:
+    one = Server(url)
+    await one.broker.start()
+    try:
+        yield one
+    finally:
+        await one.broker.stop()
+
+
+def ask(url: str, statement: str) -> list[Any]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(statement).fetchall()  # type: ignore[call-overload,no-any-return]
+
+
+async def test_a_commit_is_a_job_and_a_rollback_is_none(url: str) -> None:
+    async with server(url) as one:
+        with psycopg.connect(url) as connection:
+            job_id = zizq.postgres.enqueue_raw(connection, "t", {"n": 1})
+            assert await one.mover.move() == 0
+        assert await one.mover.move() == 1
+        with psycopg.connect(url) as connection:
+            zizq.postgres.enqueue_raw(connection, "t", {"n": 2})
+            connection.rollback()
+        assert await one.mover.move() == 0
+        assert await one.taken() == [(job_id, {"n": 1})]
+
+
+async def test_what_cannot_be_enqueued_is_a_dead_job(url: str) -> None:
+    async with server(url) as one:
+        with psycopg.connect(url) as connection:
+            refused = zizq.postgres.enqueue_raw(connection, "t", 1, queue="mail", budgets="none")
+            whole = zizq.postgres.enqueue_raw(connection, "t", 2, budgets=Draw("b", create_with=TimeBased(5, 60)))
+        await one.mover.move()
+        assert await one.taken() == [(whole, 2)]
+    assert ask(url, "SELECT id, queue, status, attempts FROM zizq.jobs WHERE status = 3") == [(refused, "mail", 3, 1)]
+    [(job_id, error)] = ask(url, "SELECT job_id, error FROM zizq.errors")
+    assert (job_id, "budget 'none' does not exist" in str(error)) == (refused, True)
+    assert ask(url, "SELECT budget, finished FROM zizq.draws ORDER BY 1") == [("b", False), ("none", True)]
+
+
+async def test_two_servers_move_each_post_once(url: str) -> None:
+    async with server(url) as one, server(url) as other:
+        with psycopg.connect(url) as connection:
+            ids = zizq.postgres.enqueue_bulk(connection, [zizq.Enqueue("t", n) for n in range(3000)])
+
+        async def empty(mover: Mover) -> int:
+            total = 0
+            while moved := await mover.move():
+                total += moved
+            return total
+
+        moved = await asyncio.gather(empty(one.mover), empty(other.mover))
+        assert sum(moved) == 3000
+        assert [job_id for job_id, _ in await one.taken()] == ids
+
+
+async def test_batched_posts_are_folded_into_what_waits(url: str) -> None:
+    batch = RawBatch(key="k", when="true", fold=".")
+    async with server(url) as one, server(url) as other:
+        for numbers, by in (((1, 2), one), ((3,), other)):
+            with psycopg.connect(url) as connection:
+                for number in numbers:
+                    zizq.postgres.enqueue_raw(connection, "t", number, batch=batch)
+            await by.mover.move()
+        assert [payload for _, payload in await one.taken()] == [6]
+
+
+async def test_large_posts_are_moved_a_few_at_a_time(url: str) -> None:
+    large = "x" * (MOST_BYTES // 3 + 1)
+    async with server(url) as one:
+        with psycopg.connect(url) as connection:
+            zizq.postgres.enqueue_bulk(connection, [zizq.Enqueue("t", large) for _ in range(5)])
+        assert [await one.mover.move() for _ in range(3)] == [3, 2, 0]
