@@ -17,8 +17,10 @@ from zizq.cli.doctor import doctor
 from zizq.cli.health import health
 from zizq.cli.jobs import jobs
 from zizq.cli.main import cli
+from zizq.cli.migrate import migrate
 from zizq.cli.queues import queues
 from zizq.cli.restore import restore
+from zizq.cli.store import store
 from zizq.cli.tls import tls
 from zizq.cli.token import token
 from zizq.cli.top import top
@@ -28,7 +30,7 @@ from zizq.server.settings import flag_of, options, variable_of
 
 FOREIGN = {
     "--preload", "--from", "--to", "--size", "--seed", "--system", "--home-dir", "--shell", "--upgrade", "--now",
-    "--build", "--name", "--stop-timeout", "--ulimit",
+    "--build", "--name", "--stop-timeout", "--ulimit", "--schema",
 }  # fmt: skip
 """Options of other programs: gunicorn, caddy, the trials, useradd, pip, systemctl, docker."""
 
@@ -37,13 +39,13 @@ FLAGS = {flag_of(setting.name) for setting, option in options() if option.flag}
 FLAGS |= {flag for option in WORK for flag in option.opts}
 GROUPS = {
     group: [one for found in group.commands.values() for one in found.params if isinstance(one, click.Option)]
-    for group in (jobs, queues, cron, budgets, token, tls)
+    for group in (jobs, queues, cron, budgets, token, tls, store)
 }
 FLAGS |= {flag for found in GROUPS.values() for option in found for flag in option.opts}
 FLAGS |= {flag for option in doctor.params for flag in option.opts}
 VARIABLES = {variable_of(setting.name) for setting, _ in options()} | {str(option.envvar) for option in WORK}
 
-for command in (backup, compact, restore, health, top):
+for command in (backup, compact, restore, health, top, migrate):
     found = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     FLAGS |= {flag for option in found for flag in option.opts}
     VARIABLES |= {str(option.envvar) for option in found if option.envvar}
@@ -167,7 +169,7 @@ def test_every_page_can_be_reached() -> None:
 
 
 def test_blocks_say_what_they_are() -> None:
-    known = {"python", "console", "sh", "ini", "json", "mermaid", "yaml", "nginx", "caddy", "text"}
+    known = {"python", "console", "sh", "ini", "json", "mermaid", "yaml", "nginx", "caddy", "text", "sql"}
     unnamed: list[Block] = [one for page in OURS for one in blocks(page) if one.language not in known]
     assert unnamed == []
 

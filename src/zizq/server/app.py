@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zizq.clock import Clock, Dice, SharedClock, SystemClock, SystemDice
 from zizq.server.auth import Auth
@@ -95,11 +96,7 @@ class App:
         self.insights = Insights(self.broker, store, self.crontab, clock, version("zizq"), Keeping(history))
         self.dashboard = self._make_dashboard(settings, clock)
         self.admin = self._make_admin(store, clock)
-        self._promoter = Promoter(self.broker, clock, settings.scheduler_batch_size)
-        self._ticker = Ticker(self.crontab, clock, settings.scheduler_batch_size)
-        self._timekeeper = Timekeeper(self.broker, clock)
-        self._reaper = Reaper(self.broker, settings.reaper_check_interval)
-        self._movers = [Mover(store, self.broker, self._payloads, clock)] if isinstance(store, Inbox) else []
+        self._works = self._make_works(settings, store, clock)
         self._duties: list[asyncio.Task[None]] = []
 
     def _make_dashboard(self, settings: Settings, clock: Clock) -> Dashboard | None:
@@ -110,6 +107,21 @@ class App:
         metrics = MetricsHandler(self.insights, self.asgi.requests, self.auth.refused)
         return AdminApi(self.upkeep, self.insights, metrics, events, clock, self._departures, self.auth, self.dashboard)
 
+    def _make_works(
+        self, settings: Settings, store: Store, clock: Clock
+    ) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """What goes on beside the requests."""
+        works = [
+            Promoter(self.broker, clock, settings.scheduler_batch_size).run,
+            Ticker(self.crontab, clock, settings.scheduler_batch_size).run,
+            Timekeeper(self.broker, clock).run,
+            Reaper(self.broker, settings.reaper_check_interval).run,
+            self.insights.run,
+        ]
+        if isinstance(store, Inbox):
+            works.append(Mover(store, self.broker, self._payloads, clock).run)
+        return works
+
     async def start(self) -> None:
         """Open the store, then begin the duties; requests may be served after that.
 
@@ -119,9 +131,7 @@ class App:
         self.auth.start()
         await self.broker.start()
         self._departures.open()
-        duties = (self._promoter, self._ticker, self._timekeeper, self._reaper, self.insights)
-        works = [*(duty.run for duty in duties), *(mover.run for mover in self._movers)]
-        self._duties = [asyncio.create_task(work()) for work in works]
+        self._duties = [asyncio.create_task(work()) for work in self._works]
 
     def end_streams(self) -> None:
         """Ask all take streams to give their jobs back and end, and end what never does; other requests go on."""
