@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import zizq
+from bench.payload import payload
 from zizq.worker.running import run_loop
 
 TYPE = "bench"
@@ -26,20 +27,6 @@ APPENDED = 1000
 """Elements that `append` lets one job have."""
 APPEND = zizq.Batch(".items", limit=APPENDED, key="append")
 COUNT = zizq.RawBatch(when="true", fold="$existing | .count += $new.count", key="count")
-
-
-def payload(at: float = 0.0) -> dict[str, Any]:
-    """What a job carries: about 190 bytes as JSON. `at` is when it was enqueued, for those who measure that."""
-    return {
-        "at": round(at, 9),
-        "to": "somebody@example.com",
-        "template": "welcome",
-        "subject": "Welcome to the example, and thank you for joining us",
-        "user_id": 123456789,
-        "locale": "en-GB",
-        "attachments": [],
-        "dry": False,
-    }
 
 
 async def single(client: zizq.Client, jobs: int, rate: int) -> None:

@@ -20,6 +20,8 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import IO, Any
 
+from bench import trees
+
 ROOT = Path(__file__).parent.parent
 SCRATCH = ROOT / ".bench"
 """Stores, and the peers' environment. Beside the sources, and not in /tmp, which may be memory: fsync must be real."""
@@ -52,7 +54,9 @@ class Program:
         stderr: IO[bytes] | None = None,
     ) -> None:
         self._command = [str(word) for word in command]
-        self._process = subprocess.Popen(self._command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=stderr)
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(self._command, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=stderr)
+        self.pid = self._process.pid
         self._lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -79,6 +83,13 @@ class Program:
             raise RuntimeError(f"ended early with status {self._process.wait()}: {' '.join(self._command)}")
         return line
 
+    def ask(self, text: str, timeout: float = LONGEST_S) -> dict[str, Any]:
+        """Write a line to its standard input; the next line of JSON."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{text}\n".encode())
+        self._process.stdin.flush()
+        return self.line(timeout)
+
     def memory(self, field: str = "VmRSS") -> int:
         """Resident bytes now, or at their highest (`VmHWM`)."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
@@ -88,6 +99,10 @@ class Program:
         """Seconds of processor time that it has used so far, all its threads together."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def family_cpu(self) -> float:
+        """The same with all processes that it started."""
+        return trees.cpu(self.pid)
 
     def ended(self) -> bool:
         """Whether it is no more."""
@@ -133,10 +148,10 @@ class Server(Program):
         self.url = f"http://{fields['addr']}"
 
 
-def serve_command(store: Path, mode: str) -> list[str | Path]:
-    """What runs a server on a port of its own."""
+def serve_command(store: Path, mode: str, port: int = 0) -> list[str | Path]:
+    """What runs a server; on a port of its own when none is said."""
     zizq = Path(sys.executable).with_name("zizq")
-    command = [zizq, "serve", "--root-dir", store, "--port", "0", "--no-admin", "--log-format", "json"]
+    command = [zizq, "serve", "--root-dir", store, "--port", str(port), "--no-admin", "--log-format", "json"]
     # The default limit of 1,024 jobs in flight is for fleets of real jobs, which take their time.
     return [*command, "-l", "0", *MODES[mode]]
 

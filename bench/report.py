@@ -37,9 +37,13 @@ class Table:
     labels: int = 1
 
     def __str__(self) -> str:
-        rule = ["---" if place < self.labels else "---:" for place in range(len(self.columns))]
-        lines = [self.columns, rule, *self.rows]
-        return f"`{self.command}`\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"`{self.command}`\n\n{markdown(self.columns, self.rows, self.labels)}"
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], labels: int) -> str:
+    """A table; the first columns are labels, and the others are figures."""
+    rule = ["---" if place < labels else "---:" for place in range(len(columns))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [columns, rule, *rows])
 
 
 def rate(samples: Sequence[float]) -> str:
@@ -77,11 +81,30 @@ def machine() -> str:
 
 def fill(table: Table) -> None:
     """Put a table into its place in README.md."""
-    text = README.read_text()
-    begin, end = f"<!-- {table.name} -->\n", f"<!-- end of {table.name} -->"
-    head, _, rest = text.partition(begin)
+    put(README, table.name, f"{table}\n\nMachine: {machine()}.")
+
+
+def put(page: Path, name: str, text: str) -> None:
+    """Put a text into its place in a page, which is marked with its name.
+
+    Raises:
+        ValueError: When the page has no such place.
+    """
+    page.write_text(placed(page.read_text(), name, text))
+
+
+def placed(page: str, name: str, text: str) -> str:
+    """The text of a page with another text in a place of it.
+
+    Raises:
+        ValueError: When the page has no such place.
+    """
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    if begin not in page or end not in page:
+        raise ValueError(f"the page has no place marked {begin.strip()} and {end}")
+    head, _, rest = page.partition(begin)
     _, _, tail = rest.partition(end)
-    README.write_text(f"{head}{begin}\n{table}\n\nMachine: {machine()}.\n\n{end}{tail}")
+    return f"{head}{begin}\n{text}\n\n{end}{tail}"
 
 
 def _sync_time() -> float:

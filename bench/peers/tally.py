@@ -1,70 +1,54 @@
-"""Counts the jobs that really ran, over all processes and threads of a worker; runs in the peers' environment.
-
-A job costs an addition under a lock: what was counted goes to Redis every few milliseconds, not with each job, for
-otherwise the counting would be the better part of a job that does nothing. `python tally.py N` waits until N jobs have
-run, and prints a line.
-"""
+"""Reads what jobs have noted in the folder of a measurement; inside/jobs.py writes it."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import threading
-import time
+from dataclasses import dataclass
+from pathlib import Path
 
-import redis
+from bench.peers.inside.forms import HELD, ROW, ROWS, STAMP
 
-REDIS_URL = os.environ["BENCH_REDIS"]
-_KEY = "bench:tally"
-_FLUSH_S = 0.02
+
+@dataclass(frozen=True)
+class Ran:
+    """What has run.
+
+    Args:
+        jobs: How many, over all processes.
+        first: When the first did.
+        last: When the last did.
+    """
+
+    jobs: int
+    first: float
+    last: float
 
 
 class Tally:
-    """What one process has run."""
+    """The notes of one measurement.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count, self._first, self._last = 0, 0.0, 0.0
-        self._flushing = False
+    Args:
+        folder: Where they are; the empty tally is made.
+    """
 
-    def ran(self) -> None:
-        """Count a job, now."""
-        now = time.monotonic()
-        with self._lock:
-            self._first = self._first or now
-            self._last = now
-            self._count += 1
-            if not self._flushing:
-                self._flushing = True
-                threading.Thread(target=self._flush_often, daemon=True).start()
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "tally").write_bytes(bytes(ROW.size * ROWS))
 
-    def _flush_often(self) -> None:
-        client = redis.Redis.from_url(REDIS_URL)
-        while True:
-            time.sleep(_FLUSH_S)
-            with self._lock:
-                counted, self._count = self._count, 0
-                line = json.dumps({"jobs": counted, "first": self._first, "last": self._last})
-            if counted:
-                client.rpush(_KEY, line)
+    def read(self) -> Ran:
+        """What has run so far."""
+        rows = [row for row in ROW.iter_unpack((self.folder / "tally").read_bytes()) if row[0]]
+        if not rows:
+            return Ran(0, 0.0, 0.0)
+        return Ran(sum(row[0] for row in rows), min(row[1] for row in rows), max(row[2] for row in rows))
 
+    def stamps(self) -> list[float]:
+        """Seconds from enqueue to start of each job that was stamped, sorted."""
+        return sorted(seconds for (seconds,) in STAMP.iter_unpack((self.folder / "stamps").read_bytes()))
 
-tally = Tally()
-os.register_at_fork(after_in_child=tally.__init__)
+    def held(self) -> list[tuple[float, int]]:
+        """When each job to be held began, and its number."""
+        return list(HELD.iter_unpack((self.folder / "held").read_bytes()))
 
-
-def wait(jobs: int) -> dict[str, float]:
-    """Wait until so many jobs have run; how many did, and from the start of the first to the last."""
-    client = redis.Redis.from_url(REDIS_URL)
-    while True:
-        lines = [json.loads(line) for line in client.lrange(_KEY, 0, -1)]
-        ran = sum(line["jobs"] for line in lines)
-        if ran >= jobs:
-            began = min(line["first"] for line in lines)
-            return {"jobs": ran, "seconds": max(line["last"] for line in lines) - began}
-        time.sleep(0.1)
-
-
-if __name__ == "__main__":
-    print(json.dumps(wait(int(sys.argv[1]))), flush=True)
+    def release(self) -> None:
+        """Hold jobs no more."""
+        (self.folder / "release").touch()

@@ -30,9 +30,9 @@ from zizq.server.settings import flag_of, options, variable_of
 
 FOREIGN = {
     "--preload", "--from", "--to", "--size", "--seed", "--system", "--home-dir", "--shell", "--upgrade", "--now",
-    "--build", "--name", "--stop-timeout", "--ulimit", "--schema",
+    "--build", "--name", "--stop-timeout", "--ulimit", "--schema", "--rounds", "--systems", "--shapes",
 }  # fmt: skip
-"""Options of other programs: gunicorn, caddy, the trials, useradd, pip, systemctl, docker."""
+"""Options of other programs: gunicorn, caddy, the trials, the benchmarks, useradd, pip, systemctl, docker."""
 
 WORK = [parameter for parameter in work.params if isinstance(parameter, click.Option)]
 FLAGS = {flag_of(setting.name) for setting, option in options() if option.flag}
