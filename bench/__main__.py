@@ -1,6 +1,6 @@
 """`python -m bench`: runs the programs, prints their tables, and keeps them as JSON and in pages if asked to.
 
-Most programs give one table, in README.md. `peers` gives a part of docs/benchmarks.md, and takes its own options.
+Most programs give one table, in README.md. `peers` and `growth` give a part each of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import budgets, changes, folds, latency, report, scale, throughput, traces, watching
+from bench import budgets, changes, folds, growth, latency, report, scale, throughput, traces, watching
 from bench.peers import catalogue
 from bench.peers import run as peers
 from bench.peers.shapes import SHAPES
@@ -52,11 +52,14 @@ def main() -> None:
         command = _command(parser, order, "peers")
         measured = peers.run(command, rounds=order.rounds, size=order.size, systems=systems, shapes=shapes)
         peers.tell(measured, write=order.write)
+    if order.program in ("all", "growth"):
+        grown = growth.run(_command(parser, order, "growth"), rounds=order.rounds, size=order.size)
+        growth.tell(grown, write=order.write)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("program", nargs="?", default="all", choices=["all", *PROGRAMS, "peers"])
+    parser.add_argument("program", nargs="?", default="all", choices=["all", *PROGRAMS, "peers", "growth"])
     parser.add_argument("--rounds", type=int, default=3, help="times that each figure is taken [3]")
     parser.add_argument(
         "--size", type=float, default=1.0, help="share of the jobs to measure with: 0.02 is a trial [1]"
@@ -73,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _command(parser: argparse.ArgumentParser, order: argparse.Namespace, name: str) -> str:
     """What to type to have this program run so again."""
-    flags = ["rounds", "size", *(["systems", "shapes"] if name == "peers" else ["modes"])]
+    flags = ["rounds", "size", *{"peers": ["systems", "shapes"], "growth": []}.get(name, ["modes"])]
     said = {flag: getattr(order, flag) for flag in flags}
     options = [f"--{flag} {value}" for flag, value in said.items() if str(value) != str(parser.get_default(flag))]
     return " ".join(["python -m bench", name, *options])

@@ -40,6 +40,7 @@ class Bed:
         self._log = (folder / "client.log").open("ab")
         self._control = self._inside("control", system.module)
         self._control.line()
+        self._worker: Program | None = None
 
     def close(self) -> None:
         """End what runs."""
@@ -78,6 +79,7 @@ class Bed:
         env = self._env(kind) | {"BENCH_CONCURRENCY": str(worker.concurrency)}
         words = [self._bin / command[0], *command[1:]] if command else self._python("work", self.system.module)
         with Program(words, env=env, stderr=self._log) as program:
+            self._worker = program
             try:
                 if warm:
                     self.enqueue_one()
@@ -88,14 +90,20 @@ class Bed:
     def enqueue_one(self) -> None:
         """Have one job run."""
         before = self.tally.read().jobs
-        with self.produce("one", jobs=1) as producer:
+        with self.produce("one", jobs=0) as producer:  # the one that opens the connection
             producer.line()
         self.wait_ran(before + 1, 60)
 
     def wait_ran(self, jobs: int, longest_s: float) -> int:
-        """Wait until so many jobs have run, or for so long; how many have."""
+        """Wait until so many jobs have run, or for so long; how many have.
+
+        Raises:
+            RuntimeError: When the worker is no more.
+        """
         ends = time.monotonic() + longest_s
         while (ran := self.tally.read().jobs) < jobs and time.monotonic() < ends:
+            if self._worker is not None and self._worker.ended():
+                raise RuntimeError(f"the worker of {self.system.name} ended by itself")
             time.sleep(WATCH_S)
         return ran
 

@@ -109,11 +109,12 @@ HUEY_REDIS = ["huey_consumer", f"{SYSTEMS}.huey_redis.huey", "--quiet"]
 HUEY_SQLITE = ["huey_consumer", f"{SYSTEMS}.huey_sqlite.huey", "--quiet"]
 DRAMATIQ = ["dramatiq", f"{SYSTEMS}.dramatiq"]
 ARQ = ["arq", f"{SYSTEMS}.arq.WorkerSettings"]
+ARQ_QUIET = [*ARQ, "--custom-log-dict", f"{SYSTEMS}.arq.quiet"]
 SAQ = ["saq", f"{SYSTEMS}.saq.settings", "--quiet"]
 TASKIQ = ["taskiq", "worker", f"{SYSTEMS}.taskiq:broker", "--log-level", "ERROR"]
 STREAQ = ["streaq", "run", f"{SYSTEMS}.streaq:worker"]
 PROCRASTINATE = ["procrastinate", "-a", f"{SYSTEMS}.procrastinate.app", "worker"]
-PGQ = ["pgq", "run", f"{SYSTEMS}.pgqueuer:worker", "--log-level", "ERROR"]
+PROCRASTINATE_QUIET = [*PROCRASTINATE[:1], "--log-level", "error", *PROCRASTINATE[1:]]
 
 ALL = {
     "zizq": System("zizq", "zizq", ZIZQ, 100_000, OURS, "given to another worker when the connection ends", "ours"),
@@ -150,8 +151,8 @@ ALL = {
     }, "lost: they are off the queue before they run", bulk=False),
     "arq": System("arq", "arq", REDIS, 3_000, {
         "default": Worker("10 at once", ARQ),
-        "best": Worker("100 at once, polls each 5 ms, no results, uvloop", ARQ, 100),
-        "wide": Worker("100 at once", ARQ, 100),
+        "best": Worker("100 at once, polls each 5 ms, quiet, no results, uvloop", ARQ_QUIET, 100),
+        "wide": Worker("100 at once, quiet", ARQ_QUIET, 100),
     }, "run again when their time limit of 5 minutes is over", "old-redis", bulk=False),
     "saq": System("SAQ", "saq", REDIS, 5_000, {
         "default": Worker("10 at once", SAQ),
@@ -170,13 +171,13 @@ ALL = {
     }, "given to others after a minute"),
     "procrastinate": System("Procrastinate", "procrastinate", POSTGRESQL, 1_500, {
         "default": Worker("1 at once", PROCRASTINATE),
-        "best": Worker("20 at once", [*PROCRASTINATE, "-c", "20"]),
-        "wide": Worker("100 at once", [*PROCRASTINATE, "-c", "100"]),
+        "best": Worker("20 at once, quiet", [*PROCRASTINATE_QUIET, "-c", "20"]),
+        "wide": Worker("100 at once, quiet", [*PROCRASTINATE_QUIET, "-c", "100"]),
     }, "stay `doing` until the application asks for stalled jobs and retries them"),
     "pgqueuer": System("PgQueuer", "pgqueuer", POSTGRESQL, 8_000, {
-        "default": Worker("batches of 10", PGQ),
-        "best": Worker("batches of 500", [*PGQ, "--batch-size", "500"]),
-        "wide": Worker("batches of 100", [*PGQ, "--batch-size", "100"]),
+        "default": Worker("batches of 10"),
+        "best": Worker("batches of 500", concurrency=500),
+        "wide": Worker("batches of 100", concurrency=100),
     }, "given to others 30 s after the last heartbeat"),
     "oban": System("Oban for Python", "oban", POSTGRESQL, 8_000, {
         "default": Worker("10 at once", concurrency=10),

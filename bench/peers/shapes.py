@@ -65,7 +65,7 @@ def mixed(bed: Bed, size: float) -> Figures:
         before = bed.tally.read().jobs
         with bed.produce("fill", jobs=jobs) as producer:
             told = producer.line()
-            _ran(bed, before + jobs)
+            _ran(bed, before + told["jobs"])
         left, at = bed.left()
     _all_done(bed, left)
     return {"mixed": told["timed"] / (at - told["began"])}
@@ -165,7 +165,8 @@ def _count(bed: Bed, size: float) -> int:
 
 
 def _drain(bed: Bed, settings: str, jobs: int, do: str) -> tuple[float, Figures]:
-    bed.enqueue("fill", settings=settings if settings == "default" else "best", jobs=jobs, do=do)
+    told = bed.enqueue("fill", settings=settings if settings == "default" else "best", jobs=jobs, do=do)
+    jobs = int(told["jobs"])
     server_s = bed.server.cpu()
     with bed.working(settings) as worker:
         bed.wait_ran(1, DRAIN_S)

@@ -151,9 +151,11 @@ def test_an_order_ends_when_its_time_is_up() -> None:
     assert drawn.draw() == []
 
 
-def test_the_first_request_of_a_caller_is_not_stamped() -> None:
-    [payload] = order(do="stamp").warm()
+def test_the_first_request_of_a_caller_is_beside_the_order() -> None:
+    drawn = order(do="stamp", jobs=1)
+    [payload] = drawn.warm()
     assert payload["do"] == "nothing"
+    assert drawn.draw() == [0]
 
 
 def test_a_tally_adds_up_what_processes_have_run(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A process that enqueues: `python -m bench.peers.inside.produce SYSTEM SHAPE --do nothing --jobs N --seconds S`.
 
-Each caller enqueues once, so that all connections are open; then the clock starts, and all enqueue until N jobs are in
+Each caller enqueues a job, so that all connections are open; then the clock starts, and all enqueue until N more are in
 or the time is up. A line says how many there are, how many of them were timed, and when the clock started and stopped.
 A system with coroutines has its callers as tasks of one loop, another as threads.
 """
@@ -44,13 +44,9 @@ class Order:
         self.warmed = 0
 
     def warm(self) -> list[dict[str, Any]]:
-        """The payloads of a caller's first request. A job that would be measured does nothing here."""
-        if self._said.do == "stamp":
-            self.warmed += 1
-            return [payload() | {"do": "nothing", "number": 0}]
-        drawn = self.draw()
-        self.warmed += len(drawn)
-        return self.payloads(drawn)
+        """A caller's first request: a job beside those that were ordered, which does nothing."""
+        self.warmed += 1
+        return [payload() | {"do": "nothing", "number": 0}]
 
     def begin(self) -> None:
         """Start the clock."""
@@ -82,8 +78,7 @@ async def run_async(system: ModuleType, order: Order, callers: int, *, bulk: boo
 
     async def caller() -> None:
         nonlocal done
-        if first := order.warm():
-            await send(first)
+        await send(order.warm())
         if await barrier.wait() == 0:
             order.begin()
         while numbers := order.draw():
@@ -108,8 +103,7 @@ def run_sync(system: ModuleType, order: Order, callers: int, *, bulk: bool) -> i
             system.enqueue(payloads[0])
 
     def caller() -> None:
-        if first := order.warm():
-            send(first)
+        send(order.warm())
         barrier.wait()
         count = 0
         while numbers := order.draw():

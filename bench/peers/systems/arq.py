@@ -12,6 +12,8 @@ from bench.peers.inside.jobs import handle_async
 from bench.peers.inside.settings import CONCURRENCY, DEFAULTS, URL
 from bench.peers.systems.redis_keys import connection
 
+quiet = {"version": 1}
+"""A logging configuration that says nothing of each job."""
 pools: list[ArqRedis] = []
 settings = RedisSettings.from_dsn(URL)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -13,7 +11,7 @@ from pgqueuer.db import AsyncpgDriver, AsyncpgPoolDriver
 from pgqueuer.models import Job
 
 from bench.peers.inside.jobs import handle_async
-from bench.peers.inside.settings import URL
+from bench.peers.inside.settings import CONCURRENCY, URL
 from bench.peers.systems.tables import count
 
 JOB = "job"
@@ -48,9 +46,8 @@ def left() -> int:
     return count("SELECT count(*) FROM pgqueuer")
 
 
-@asynccontextmanager
-async def worker() -> AsyncIterator[PgQueuer]:
-    """What `pgq run` runs."""
+async def work() -> None:
+    """What `pgq run` does; that command does not start with the Typer of today."""
     async with asyncpg.create_pool(URL, min_size=2) as pool:
         queuer = PgQueuer.from_asyncpg_pool(pool)
 
@@ -58,4 +55,4 @@ async def worker() -> AsyncIterator[PgQueuer]:
         async def run(job: Job) -> None:
             await handle_async(json.loads(job.payload or b"{}"))
 
-        yield queuer
+        await queuer.run(batch_size=CONCURRENCY or 10)

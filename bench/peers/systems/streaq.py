@@ -14,7 +14,7 @@ wide = {} if DEFAULTS else {"concurrency": CONCURRENCY}
 worker = Worker(redis_url=URL, **wide)
 
 
-@worker.task(**({} if DEFAULTS else {"ttl": 0}))
+@worker.task(**({} if DEFAULTS else {"ttl": 0, "silent": True}))
 async def job(payload: dict[str, Any]) -> None:
     """The job."""
     await handle_async(payload)
