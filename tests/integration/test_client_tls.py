@@ -41,6 +41,10 @@ def test_a_private_authority_is_trusted_when_it_is_named(certificates):
     ask(certificates, TLS(ca=certificates.ca))
 
 
+def test_words_between_the_certificates_are_passed_over(certificates):
+    ask(certificates, TLS(ca="Behörde: müßig\n".encode() + certificates.ca.read_bytes()))
+
+
 def test_an_unknown_authority_is_refused_and_the_message_says_so(certificates):
     ask(certificates, None, refused=r"unable to get local issuer certificate\. Name its authority in tls=")
 

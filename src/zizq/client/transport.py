@@ -112,7 +112,8 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     roots, identity = settings.tls.ca_pem(), settings.tls.identity_pem()
     try:
         if roots is not None:
-            context.load_verify_locations(cadata=roots.decode("latin-1"))
+            # There may be words between the certificates, in whatever language.
+            context.load_verify_locations(cadata=roots.decode("ascii", "ignore"))
         if identity is not None:
             _show(context, identity)
     except (ssl.SSLError, ValueError) as error:
