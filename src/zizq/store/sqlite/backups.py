@@ -21,7 +21,7 @@ from zizq.clock import Clock
 from zizq.errors import Conflicting, Unavailable
 from zizq.store.sqlite.schema import connect
 
-STEP_PAGES = 128
+STEP_PAGES = 256
 """Pages that are copied in one go: 1 MB, a few milliseconds of the disk."""
 SPARE_BYTES = 64 * 2**20
 """Room that a copy leaves on the disk, so that the server can go on writing."""

@@ -16,9 +16,9 @@ from zizq.store.sqlite.checkpoints import Checkpoints
 from zizq.store.sqlite.parts import Parts
 from zizq.store.sqlite.statements import Step
 
-ROOM_PAGES = 2048
+ROOM_PAGES = 4096
 """Free pages that the file keeps until it is compacted, 16 MB: a queue that empties will fill again."""
-TRIM_PAGES = 64
+TRIM_PAGES = 128
 """Pages that are given back in one commit: a few milliseconds of the writer's time."""
 
 
