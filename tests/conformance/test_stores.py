@@ -6,7 +6,7 @@ from pathlib import Path
 
 from zizq.clock import Dice
 from zizq.policy import Defaults
-from zizq.store.base import Store
+from zizq.store.base import CommitMode, Store
 from zizq.store.memory import MemoryStore
 from zizq.store.sqlite.store import SqliteStore
 from zizq.testing.conformance import DurableStoreConformance, StoreConformance
@@ -20,3 +20,10 @@ class TestMemoryStore(StoreConformance):
 class TestSqliteStore(DurableStoreConformance):
     def make(self, place: Path, defaults: Defaults, dice: Dice) -> Store:
         return SqliteStore(place, defaults, dice)
+
+
+class TestSqliteStoreThatIsBuffered(DurableStoreConformance):
+    """Lone enqueues are then committed on the event loop."""
+
+    def make(self, place: Path, defaults: Defaults, dice: Dice) -> Store:
+        return SqliteStore(place, defaults, dice, enqueue_mode=CommitMode.BUFFERED)

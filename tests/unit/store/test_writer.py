@@ -17,7 +17,7 @@ from zizq.job import Status
 from zizq.policy import Defaults
 from zizq.store.base import CommitMode
 from zizq.store.sqlite import checkpoints
-from zizq.store.sqlite.schema import APPLICATION_ID, FolderLock, open_database
+from zizq.store.sqlite.schema import APPLICATION_ID, BUSY_MS, FolderLock, open_database
 from zizq.store.sqlite.store import SqliteStore
 from zizq.testing.bench import NOW, Bench, Recorder
 from zizq.testing.clock import LoadedDice
@@ -257,5 +257,199 @@ async def test_the_log_is_copied_beside_the_writer_and_begins_anew(
             count += 1
         assert threads == {"zizq-checkpoint", "zizq-writer"}
         assert len(await bench.take(count)) == count
+    finally:
+        await bench.store.close()
+
+
+def threads_of(store: SqliteStore) -> list[str]:
+    """The threads that insert jobs, as they do it."""
+    seen: list[str] = []
+
+    def note(cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
+        if sql.startswith("INSERT INTO jobs"):
+            seen.append(threading.current_thread().name)
+        return True
+
+    store._writer._db.exec_trace = note
+    return seen
+
+
+async def handed_over(writer: Any, calls: int) -> None:
+    """Let the event loop go on until the thread has so many calls."""
+    while writer._away < calls:  # noqa: ASYNC110 - it has no event for that
+        await asyncio.sleep(0)
+
+
+HERE, THERE = threading.main_thread().name, "zizq-writer"
+
+
+async def buffered(place: Path) -> Bench:
+    """A store in which an enqueue was made: the first commit to an empty log waits for the disk, and so the thread."""
+    bench = await opened(place, enqueue_mode=CommitMode.BUFFERED)
+    await bench.enqueue(bench.job())
+    return bench
+
+
+async def test_a_buffered_enqueue_that_comes_alone_is_committed_on_the_event_loop(tmp_path: Path) -> None:
+    bench = await buffered(tmp_path)
+    try:
+        seen = threads_of(bench.store)
+        calls = bench.store._writer.meter.calls
+        [job_id] = await bench.enqueue(bench.job())
+        assert seen == [HERE]
+        assert bench.store._writer.meter.calls == calls + 1
+        assert [job.id for job in await bench.take(2)][1] == job_id
+        assert [job.id for job in bench.heard.moves[-1][1] or ()] == [job_id]
+    finally:
+        await bench.store.close()
+
+
+async def test_the_first_commit_to_an_empty_log_is_left_to_the_thread(tmp_path: Path) -> None:
+    bench = await opened(tmp_path, enqueue_mode=CommitMode.BUFFERED)
+    try:
+        seen = threads_of(bench.store)
+        await bench.enqueue(bench.job())
+        assert seen == [THERE]
+    finally:
+        await bench.store.close()
+
+
+async def test_what_waits_for_the_disk_or_is_more_than_one_job_is_left_to_the_thread(tmp_path: Path) -> None:
+    bench = await buffered(tmp_path)
+    try:
+        seen = threads_of(bench.store)
+        await asyncio.gather(bench.enqueue(bench.job()), bench.enqueue(bench.job()))
+        await bench.enqueue(bench.job(), bench.job())
+        bench.store._enqueue_durable = True
+        await bench.enqueue(bench.job())
+        assert seen == [THERE] * 3
+    finally:
+        await bench.store.close()
+
+
+class Held:
+    """An event loop that does not hear what other threads have for it, until it is let go."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.calls: list[Any] = []
+        self.is_held = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loop, name)
+
+    def call_soon_threadsafe(self, *call: Any) -> None:
+        if self.is_held:
+            self.calls.append(call)
+        else:
+            self.loop.call_soon_threadsafe(*call)
+
+    def let_go(self) -> None:
+        self.is_held = False
+        for call in self.calls:
+            self.loop.call_soon(*call)
+
+
+async def test_a_call_does_not_overtake_one_whose_commit_was_not_heard_of(tmp_path: Path) -> None:
+    bench = await buffered(tmp_path)
+    try:
+        seen = threads_of(bench.store)
+        writer: Any = bench.store._writer
+        writer._loop = held = Held(asyncio.get_running_loop())
+        answers: list[str] = []
+        first = asyncio.ensure_future(bench.enqueue(bench.job(), bench.job()))
+        first.add_done_callback(lambda _: answers.append("first"))
+        while not held.calls:  # noqa: ASYNC110 - the thread sets no event
+            await asyncio.sleep(0)
+        second = asyncio.ensure_future(bench.enqueue(bench.job()))
+        second.add_done_callback(lambda _: answers.append("second"))
+        await handed_over(writer, 2)
+        held.let_go()
+        await asyncio.gather(first, second)
+        assert answers == ["first", "second"]
+        assert seen == [THERE, THERE]
+    finally:
+        await bench.store.close()
+
+
+async def test_a_connection_that_is_in_use_is_not_waited_for(tmp_path: Path) -> None:
+    bench = await buffered(tmp_path)
+    try:
+        seen = threads_of(bench.store)
+        with bench.store._writer._using:
+            alone = asyncio.ensure_future(bench.enqueue(bench.job()))
+            await handed_over(bench.store._writer, 1)
+        await alone
+        assert seen == [THERE]
+    finally:
+        await bench.store.close()
+
+
+async def test_the_event_loop_does_not_wait_for_a_lock(tmp_path: Path) -> None:
+    bench = await buffered(tmp_path)
+    other = apsw.Connection(str(bench.store._path))
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        alone = asyncio.ensure_future(bench.enqueue(bench.job()))
+        began_s = asyncio.get_running_loop().time()
+        await handed_over(bench.store._writer, 1)
+        assert asyncio.get_running_loop().time() - began_s < BUSY_MS / 2000
+        other.execute("ROLLBACK")
+        await alone
+        assert len(await bench.take(9)) == 2
+    finally:
+        other.close()
+        await bench.store.close()
+
+
+async def test_a_slow_commit_sends_the_next_ones_to_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = await buffered(tmp_path)
+    try:
+        seen = threads_of(bench.store)
+        monkeypatch.setattr("zizq.store.sqlite.writer.SLOW_US", -1)
+        monkeypatch.setattr("zizq.store.sqlite.writer.SLOW_REST_US", 3_600_000_000)
+        for _ in range(3):
+            await bench.enqueue(bench.job())
+        assert seen == [HERE, THERE, THERE]
+    finally:
+        await bench.store.close()
+
+
+async def test_a_commit_on_the_event_loop_that_fails_is_tried_by_the_thread_and_refused(tmp_path: Path) -> None:
+    bench = await buffered(tmp_path)
+    try:
+        refuse(bench.store, apsw.FullError)
+        with pytest.raises(Unavailable, match="the disk is full"):
+            await bench.enqueue(bench.job())
+        assert bench.store.trouble() is not None
+        bench.store._writer._db.exec_trace = None
+        seen = threads_of(bench.store)
+        await bench.enqueue(bench.job())
+        await bench.enqueue(bench.job())
+        assert seen == [THERE, HERE]
+        assert len(await bench.take(9)) == 3
+    finally:
+        await bench.store.close()
+
+
+async def test_the_event_loop_never_copies_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies: list[str] = []
+    copy = checkpoints.Checkpoints._checkpoint
+
+    def noted(db: apsw.Connection, mode: int) -> tuple[int, int]:
+        copies.append(threading.current_thread().name)
+        return copy(db, mode)
+
+    monkeypatch.setattr(checkpoints, "PAGES", 50)
+    monkeypatch.setattr(checkpoints.Checkpoints, "_checkpoint", staticmethod(noted))
+    monkeypatch.setattr("zizq.store.sqlite.writer.SLOW_US", 3_600_000_000)
+    bench = await buffered(tmp_path)
+    try:
+        seen = threads_of(bench.store)
+        while copies.count(THERE) < 3:
+            await bench.enqueue(bench.job())
+            await asyncio.sleep(0)
+        assert HERE not in copies
+        assert seen.count(HERE) > seen.count(THERE) > 0
     finally:
         await bench.store.close()

@@ -26,7 +26,7 @@ from zizq.store.sqlite.schema import closed_on_error, connect
 
 log = logging.getLogger("zizq.store")
 
-PAGES = 4000
+PAGES = 8000
 """Pages of the log that start a checkpoint: 32 MB, about a second of a busy server, and all a restart has to read."""
 CUT_WAIT_MS = 20
 CUT_ATTEMPTS = 20
@@ -60,6 +60,10 @@ class Checkpoints:
         """Whether a sync has failed and the log was not mended since."""
         self.lost: str | None = None
         """Why the log can be mended no more; None where it can."""
+        self.may_copy = True
+        """Whether a commit that is being made may copy the log."""
+        # The first commit to an empty log waits for the disk, whatever its mode.
+        self._is_new = True
         self.on_doubt: Callable[[], None] = lambda: None
         """Hears, in the thread here, that the log is in doubt."""
         writer.set_wal_hook(self._on_commit)
@@ -103,6 +107,11 @@ class Checkpoints:
         self._writer.release_memory()
         log.warning("log mended after a sync that failed", extra={"fields": {"pages": frames}})
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether the next commit, where it is none that must last, has nothing to wait for."""
+        return not (self._copied or self._is_new or self.in_doubt)
+
     def close(self) -> None:
         """On the writer's thread, when all other connections are closed: copy the rest of the log, and close."""
         with suppress(apsw.Error, Lost):
@@ -119,11 +128,13 @@ class Checkpoints:
     def _on_commit(self, db: apsw.Connection, name: str, pages: int) -> int:
         """Called in the writer's thread, with the pages in the log after a commit."""
         self.commits += 1
-        if self._copied:
+        self._is_new = False
+        if self._copied and self.may_copy:
             self._copied = False
             in_log, copied = self._copy(self._writer) or (pages, -1)
             # A reader that is still on old pages keeps the log from beginning anew: try again when it has grown.
-            self._next_at = PAGES if in_log == copied else in_log + PAGES // 2
+            self._is_new = in_log == copied
+            self._next_at = PAGES if self._is_new else in_log + PAGES // 2
         elif pages >= self._next_at and not self._copying:
             self._copying = True
             self._wanted.release()

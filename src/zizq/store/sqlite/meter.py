@@ -1,4 +1,4 @@
-"""How long commits take, and how many calls share one: noted by the writer's thread, read by the event loop."""
+"""How long commits take, and how many calls share one: noted by whoever commits, read by the event loop."""
 
 from __future__ import annotations
 
@@ -52,11 +52,12 @@ class Meter:
         """Microseconds, for intervals."""
         return time.perf_counter_ns() // 1000
 
-    def note(self, began_us: int, calls: int, durable: bool) -> None:
-        """A commit is done."""
+    def note(self, began_us: int, calls: int, durable: bool) -> int:
+        """A commit is done; returns the microseconds that it took."""
         us = self.now_us() - began_us
         self.calls += calls
         self.commits += 1
         self.commit.note(us)
         if durable:
             self.fsync.note(us)
+        return us

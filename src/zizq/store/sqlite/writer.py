@@ -14,6 +14,11 @@ Two rules make the answers safe to act on:
    at once, which the writer calls itself. The caller that waits may be gone by then: a client that hangs up must not
    leave a committed job unknown to the windows.
 
+A call that comes alone, and whose commit waits for no disk, would spend most of its time on waking the thread and being
+woken by it. So an enqueue of one job in buffered mode runs on the event loop, where nothing is with the thread;
+whatever is not plain about it is left to the thread. Both rules hold: its answer follows its commit, and no other is
+between.
+
 A disk that refuses writes, or lies, is told of in docs/decisions/disk-faults.md.
 """
 
@@ -36,13 +41,17 @@ from zizq.job import JobRecord
 from zizq.store.sqlite.checkpoints import Checkpoints
 from zizq.store.sqlite.mending import Lost
 from zizq.store.sqlite.meter import Meter
-from zizq.store.sqlite.schema import MIGRATIONS
+from zizq.store.sqlite.schema import BUSY_MS, MIGRATIONS
 from zizq.store.sqlite.statements import Statements, Step
 
 log = logging.getLogger("zizq.store")
 
 PROBE_S = 1.0
 """While writes are refused, one is tried after so much silence."""
+SLOW_US = 20_000
+"""A commit on the event loop that takes longer shows that the disk is busy."""
+SLOW_REST_US = 1_000_000
+"""For so long all commits are then left to the thread."""
 
 _DISK = (
     apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError,
@@ -125,6 +134,11 @@ class Writer:
         """Why the last write was refused; None when it was not."""
         # An empty hand-over, for the thread to look after itself.
         checkpoints.on_doubt = lambda: self._inbox.put([])
+        # How many calls are with the thread, or were carried out there and not heard of here.
+        self._away = 0
+        self._rest_until_us = 0
+        # Held by whoever uses the connection.
+        self._using = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="zizq-writer", daemon=True)
 
     def start(self) -> None:
@@ -168,21 +182,59 @@ class Writer:
         return answer
 
     def _hand_over(self) -> None:
-        if self._gathered:
-            self._inbox.put(self._gathered)
-            self._gathered = []
+        calls, self._gathered = self._gathered, []
+        if calls and not (self._is_short(calls) and self._run_here(calls)):
+            self._away += len(calls)
+            self._inbox.put(calls)
+
+    def _is_short(self, calls: Sequence[Call]) -> bool:
+        """Whether calls are sooner done than handed over, and wait neither for the disk nor for others."""
+        step, argument, durable, *_ = calls[0]
+        return (
+            len(calls) == 1
+            and step is Step.ENQUEUE
+            and not durable
+            and len(argument) == 1
+            and not self._away
+            and self.trouble is None
+            and self._checkpoints.is_calm
+        )
+
+    def _run_here(self, calls: Sequence[Call]) -> bool:
+        """Run calls on the event loop without any wait; whether they are done. Else nothing has happened."""
+        began_us = self.meter.now_us()
+        # The thread may look after itself just now.
+        if began_us < self._rest_until_us or not self._using.acquire(blocking=False):
+            return False
+        # Neither for the disk nor for a lock, as one has it who cuts the log.
+        self._checkpoints.may_copy = False
+        self._db.set_busy_timeout(0)
+        try:
+            outcomes = self._transact(calls)
+        except Exception:
+            # The thread tries again, and says what is wrong.
+            return False
+        finally:
+            self._db.set_busy_timeout(BUSY_MS)
+            self._checkpoints.may_copy = True
+            self._using.release()
+        if self.meter.note(began_us, len(calls), durable=False) > SLOW_US:
+            self._rest_until_us = began_us + SLOW_REST_US
+        self._deliver([Commit(calls, outcomes)])
+        return True
 
     # ── on the thread ──
 
     def _run(self) -> None:
         while (calls := self._collect()) is not None:
             writes = [call for call in calls if call.step is not Step.PIN]
-            if not writes and self._checkpoints.in_doubt:
-                # Reads alone may come so thick that the thread never waits, which is when it looks after itself.
-                self._probe()
-            commits = self._commit(writes) if writes else []
-            commits += [_pin(call) for call in calls if call.step is Step.PIN]
-            self._loop.call_soon_threadsafe(self._deliver, commits)
+            with self._using:
+                if not writes and self._checkpoints.in_doubt:
+                    # Reads alone may come so thick that the thread never waits, which is when it looks after itself.
+                    self._probe()
+                commits = self._commit(writes) if writes else []
+                commits += [_pin(call) for call in calls if call.step is Step.PIN]
+            self._loop.call_soon_threadsafe(self._hear, commits)
         self._checkpoints.close()
 
     def _collect(self) -> list[Call] | None:
@@ -214,7 +266,8 @@ class Writer:
                 calls = []
             if calls is None or calls:
                 return calls
-            self._probe()
+            with self._using:
+                self._probe()
 
     def _probe(self) -> None:
         """Write what is there already: so health tells when writes succeed again, although nobody asks for one."""
@@ -300,6 +353,11 @@ class Writer:
             self._synchronous = wanted
 
     # ── on the event loop ──
+
+    def _hear(self, commits: Sequence[Commit]) -> None:
+        """The thread has made commits."""
+        self._away -= sum(len(commit.calls) for commit in commits)
+        self._deliver(commits)
 
     def _deliver(self, commits: Sequence[Commit]) -> None:
         for calls, outcomes, error in commits:
