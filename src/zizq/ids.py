@@ -76,7 +76,6 @@ class IdGenerator:
         self._high_at = -1
         # Instant and high counter stay the same for many identifiers, and so do most of their digits: these are kept,
         # with what the instant and the counter add to the digits behind.
-        self._stem: tuple[int, int] = (-1, -1)
         self._digits = ""
         self._rest = 0
 
@@ -86,26 +85,28 @@ class IdGenerator:
         if now > self._at:
             self._at = now
             self._low = self._dice.bits(24)
+            self._begin()
+        elif self._low < _COUNTER_MAX:
+            self._low += 1
         else:
-            self._count()
-        # The high counter is drawn anew once a second: unguessable, yet ordered within a millisecond.
-        if self._at - self._high_at >= 1000 or self._high_at < 0:
-            self._high_at = self._at
-            self._high = self._dice.bits(24)
-        if self._stem != (self._at, self._high):
-            self._stem = (self._at, self._high)
-            high, self._rest = divmod(self._at << 80 | self._high << 56, _HALF)
-            self._digits = _encode_high(high)
+            self._carry()
+            self._begin()
         tail = self._rest + (self._low << 32 | self._dice.bits(32))
         if tail < _HALF:
             return self._digits + _encode_low(tail)
         return encode(self._at << 80 | self._high << 56 | (tail - self._rest))
 
-    def _count(self) -> None:
-        """Step the counters within one millisecond; borrow the next one when both are full."""
-        self._low += 1
-        if self._low <= _COUNTER_MAX:
-            return
+    def _begin(self) -> None:
+        """The instant or the high counter has changed: find the digits that they make."""
+        # The high counter is drawn anew once a second: unguessable, yet ordered within a millisecond.
+        if self._at - self._high_at >= 1000 or self._high_at < 0:
+            self._high_at = self._at
+            self._high = self._dice.bits(24)
+        high, self._rest = divmod(self._at << 80 | self._high << 56, _HALF)
+        self._digits = _encode_high(high)
+
+    def _carry(self) -> None:
+        """The low counter is full: step the high one, and borrow the next millisecond when that is full too."""
         self._low = 0
         self._high += 1
         if self._high > _COUNTER_MAX:

@@ -14,7 +14,7 @@ from zizq.server.http import bodies
 from zizq.server.http.exchange import NO_CONTENT, Request, Response
 from zizq.server.http.gate import NOT_IN_FLIGHT, check_move, check_new
 from zizq.server.http.query import number
-from zizq.server.payloads import Payloads
+from zizq.server.payloads import SMALL, Payloads
 from zizq.wire import codec
 from zizq.wire.codec import Body
 from zizq.wire.messages import (
@@ -54,7 +54,8 @@ class JobHandlers:
         body, now = await request.read(_ENQUEUE), self._broker.now()
         if request.limits is not None:
             check_new(request.limits, [body])
-        stored = await self._payloads.stored(body.payload, request.body_form)
+        large = len(body.payload) > SMALL
+        stored = await self._payloads.stored(body.payload, request.body_form) if large else None
         job = bodies.new_job(self._broker.next_id(), now, body, request.body_form, stored)
         if job.batch is not None:
             await self._broker.check_batch(job)
@@ -75,7 +76,7 @@ class JobHandlers:
         read = 0
         try:
             for one in body.jobs:
-                stored = await self._payloads.stored(one.payload, form)
+                stored = await self._payloads.stored(one.payload, form) if len(one.payload) > SMALL else None
                 job = bodies.new_job(next_id(), now, one, form, stored)
                 if job.batch is not None:
                     await self._broker.check_batch(job)
