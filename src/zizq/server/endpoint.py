@@ -200,6 +200,8 @@ class Endpoint:
         return {
             "bind": (f"fd://{listener.fileno()}",),
             "lifespan": "off",
+            # The event loop is the limit, and what more threads there are wait for it.
+            "runtime_threads": 1,
             "access_log": False,
             "log_format": "text",
             "max_request_body_size": 0,
