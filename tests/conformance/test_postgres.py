@@ -8,12 +8,15 @@ import pytest
 
 from postgres import Databases
 from zizq.clock import Dice
+from zizq.errors import Unsupported
 from zizq.policy import Defaults
 from zizq.store.base import Silence, Store
 from zizq.store.postgres.store import PostgresStore
+from zizq.testing.bench import Suite
 from zizq.testing.budget_conformance import BudgetConformance
 from zizq.testing.catalog_conformance import CatalogConformance
 from zizq.testing.clock import LoadedDice
+from zizq.testing.conformance import StoreConformance
 from zizq.testing.copy_conformance import DurableCopyConformance
 from zizq.testing.cron_conformance import DurableCronConformance
 from zizq.testing.pause_conformance import DurablePauseConformance
@@ -29,6 +32,16 @@ class OnPostgres:
 
     def make(self, place: Path, defaults: Defaults, dice: Dice) -> Store:
         return PostgresStore(self.databases.at(place), defaults, dice)
+
+
+class TestUpkeep(OnPostgres, Suite):
+    test_compacting_changes_no_job = StoreConformance.test_compacting_changes_no_job
+
+    async def test_a_backup_is_left_to_the_database(self, tmp_path: Path) -> None:
+        async with self.bench(tmp_path) as bench:
+            with pytest.raises(Unsupported, match="pg_dump"):
+                async with bench.store.snapshot():
+                    pass
 
 
 class TestOpening(OnPostgres):

@@ -86,7 +86,7 @@ def _make_postgres(url: StoreUrl, options: StoreOptions, dice: Dice, clock: Cloc
         from zizq.store.postgres.store import PostgresStore
     except ModuleNotFoundError as error:
         raise _lacks(error) from error
-    return PostgresStore(  # type: ignore[return-value]
+    return PostgresStore(
         url.dsn,
         options.defaults,
         dice,

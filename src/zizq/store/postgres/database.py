@@ -26,6 +26,8 @@ CONNECTIONS = 10
 """How many a server has at most; a database takes a hundred as it comes."""
 PATIENCE_S = 10.0
 """The longest that a statement may take, or the wait for a connection: beyond it the call is refused."""
+LONG_S = 3600.0
+"""The same of upkeep, which other calls do not wait for."""
 AT_ODDS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Two transactions were in each other's way, and this one was undone: it may be tried again."""
 ATTEMPTS = 5
@@ -143,6 +145,20 @@ class Database:
             except AtOdds:
                 continue
         return await work()
+
+    async def alone(self, statement: str) -> None:
+        """Do a statement that cannot be in a transaction, and may take its time.
+
+        Raises:
+            Unavailable: When the database cannot do it.
+        """
+        if self._pool is None:
+            raise Unavailable("the store is closed")
+        try:
+            async with self._pool.acquire(timeout=PATIENCE_S) as db:
+                await db.execute(statement, timeout=LONG_S)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise Unavailable(f"the database cannot do it just now ({type(error).__name__}: {error})") from error
 
     @asynccontextmanager
     async def listening(self, channel: str, heard: Callable[[str], None]) -> AsyncIterator[asyncio.Event]:

@@ -31,13 +31,14 @@ from zizq.store.postgres.news import News
 from zizq.store.postgres.pauses import PauseCalls
 from zizq.store.postgres.settling import Call
 from zizq.store.postgres.takes import TakeCalls
+from zizq.store.postgres.upkeep import UpkeepCalls
 from zizq.store.postgres.view_calls import ViewCalls
 from zizq.store.postgres.watching import WatchCalls
 
 
 class PostgresStore(
     InboxCalls, TakeCalls, DutyCalls, ChangeCalls, ViewCalls, BudgetCalls, CronCalls, PauseCalls, LeaseCalls,
-    WatchCalls, CopyCalls,
+    WatchCalls, UpkeepCalls, CopyCalls,
 ):  # fmt: skip
     """Jobs in one PostgreSQL database, which any number of servers share.
 
