@@ -54,11 +54,11 @@ class Cluster:
         if found is None:
             raise ConfigError("there is no PostgreSQL server: apt-get install postgresql")
         self._programs = found
-        self._as: dict[str, Any] = {}
+        self.run_as: dict[str, Any] = {}
         self.folder = Path(tempfile.mkdtemp(prefix="zizq-pg-"))
         if os.geteuid() == 0:
             shutil.chown(self.folder, SYSTEM_USER, SYSTEM_USER)
-            self._as = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []}
+            self.run_as = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []}
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._settings = {
@@ -108,13 +108,11 @@ class Cluster:
         Raises:
             ConfigError: When it ends instead, or takes longer than a minute; the message has the end of its log.
         """
-        setpriv = shutil.which("setpriv")
-        guard = [setpriv, "--pdeathsig", "INT"] if setpriv else []
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own words
-                [*guard, str(self._programs / "postgres"), "-D", str(self._data), *options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, **self._as,
+                [*guard(), str(self._programs / "postgres"), "-D", str(self._data), *options],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, **self.run_as,
             )  # fmt: skip
         deadline = time.monotonic() + START_S  # noqa: TID251 - a real process
         while not self._is_ready():
@@ -159,11 +157,73 @@ class Cluster:
     def _run(self, program: str, *arguments: str) -> str:
         command: Sequence[str] = [str(self._programs / program), *arguments]
         done: subprocess.CompletedProcess[str] = subprocess.run(  # noqa: S603 - our own words
-            command, capture_output=True, text=True, cwd=self.folder, check=False, **self._as
+            command, capture_output=True, text=True, cwd=self.folder, check=False, **self.run_as
         )
         if done.returncode != 0:
             raise ConfigError(f"{program} failed: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout.strip()
+
+
+class Pooler:
+    """PgBouncer in transaction mode in front of a cluster; it starts at once, and ends with `remove`.
+
+    Args:
+        cluster: A cluster that runs.
+        connections: How many sessions of the cluster all clients share, for each database.
+
+    Raises:
+        ConfigError: When PgBouncer is not installed or does not start.
+    """
+
+    def __init__(self, cluster: Cluster, connections: int = 5) -> None:
+        program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+        if program is None:
+            raise ConfigError("there is no PgBouncer: apt-get install pgbouncer")
+        self._cluster, self.port = cluster, _free_port()
+        place = cluster.folder / f"pooler-{self.port}.ini"
+        place.write_text(
+            f"[databases]\n* = host=127.0.0.1 port={cluster.port} user={SUPERUSER}\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
+            f"auth_type = any\nadmin_users = {SUPERUSER}\npool_mode = transaction\n"
+            f"default_pool_size = {connections}\nmax_client_conn = 500\n"
+            "ignore_startup_parameters = extra_float_digits\n"
+        )
+        log = cluster.folder / f"pooler-{self.port}.log"
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(  # noqa: S603 - our own words
+                [*guard(), program, str(place)], stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+                cwd=cluster.folder, **cluster.run_as,
+            )  # fmt: skip
+        deadline = time.monotonic() + START_S  # noqa: TID251 - a real process
+        while not _answers(self.port):
+            if self._process.poll() is not None or time.monotonic() > deadline:  # noqa: TID251
+                self.remove()
+                raise ConfigError(f"PgBouncer did not start: {log.read_text()[-2000:]}")
+            time.sleep(0.02)
+
+    def url(self, database: str = "postgres") -> str:
+        """How a database is reached through the pooler, without prepared statements."""
+        return f"postgresql://{SUPERUSER}@127.0.0.1:{self.port}/{database}?prepared=off"
+
+    def remove(self) -> None:
+        """End it."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+        self._process.wait(START_S)
+
+
+def guard() -> list[str]:
+    """Words before a command that end it with the thread that starts it."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "INT"] if setpriv else []
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _free_port() -> int:
