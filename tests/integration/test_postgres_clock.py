@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import psycopg
@@ -13,6 +14,7 @@ from zizq.server.settings import Settings
 from zizq.store.base import Silence
 from zizq.store.opening import StoreOptions, make_store
 from zizq.store.url import StoreUrl
+from zizq.testing.clock import ManualClock
 
 
 def there_ms(url: str) -> int:
@@ -47,6 +49,18 @@ async def test_a_store_tells_the_clock_what_the_time_is(postgres_url: str, caplo
     assert [record.message.split(",")[0] for record in caplog.records] == [
         "the clock of this machine is not that of the database"
     ] * 2
+
+
+async def test_it_hears_of_it_again_with_each_renewal_of_the_lease(postgres_url: str) -> None:
+    # Time stands still here, so that all that passes was heard.
+    clock = SharedClock(ManualClock())
+    store = make_store(StoreUrl(postgres_url), StoreOptions(), SystemDice(), clock)
+    await store.open(Silence())
+    before = clock.wall_ms()
+    async with asyncio.timeout(20):
+        while clock.wall_ms() < before + 500:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.02)
+    await store.close()
 
 
 def test_a_server_on_a_database_has_such_a_clock(postgres_url: str) -> None:

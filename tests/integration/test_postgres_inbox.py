@@ -13,14 +13,14 @@ import pytest
 
 import zizq.postgres
 from postgres import Databases
-from zizq import Draw, RawBatch, TimeBased
+from zizq import Draw, RawBatch, TimeBased, ids
 from zizq.clock import SharedClock, SystemClock, SystemDice
 from zizq.policy import Defaults
 from zizq.server.broker import Broker
 from zizq.server.inbox import Mover
 from zizq.server.payloads import Payloads
 from zizq.store.opening import migrate_store
-from zizq.store.postgres.inbox import MOST_BYTES
+from zizq.store.postgres.inbox import BACK_MS, MOST_BYTES, WHOLE_EVERY
 from zizq.store.postgres.store import PostgresStore
 from zizq.store.url import StoreUrl
 
@@ -126,6 +126,41 @@ async def test_batched_posts_are_folded_into_what_waits(url: str) -> None:
                     zizq.postgres.enqueue_raw(connection, "t", number, batch=batch)
             await by.mover.move()
         assert [payload for _, payload in await one.taken()] == [6]
+
+
+async def test_a_post_that_was_committed_late_is_found_within_a_second(url: str) -> None:
+    async with server(url) as one:
+        with psycopg.connect(url) as connection:
+            young = zizq.postgres.enqueue_raw(connection, "t", 1)
+        await one.mover.move()
+        with psycopg.connect(url) as connection:
+            late = zizq.postgres.enqueue_raw(connection, "t", 2)
+            old = ids.encode((ids.created_at(young) - BACK_MS - 1) << 80)
+            connection.execute("UPDATE zizq.inbox SET id = %s WHERE id = %s", [old, late])
+        moved = [await one.mover.move() for _ in range(WHOLE_EVERY)]
+        assert moved == [0] * (WHOLE_EVERY - 1) + [1]
+
+
+async def test_what_was_moved_is_not_walked_over_again(url: str) -> None:
+    async with server(url) as one:
+        with psycopg.connect(url) as reader:
+            # It holds all rows that die from now on.
+            reader.execute("SELECT txid_current()")
+            with psycopg.connect(url) as connection:
+                zizq.postgres.enqueue_bulk(connection, [zizq.Enqueue("t", n) for n in range(2000)])
+                # As if that had been long ago.
+                connection.execute("UPDATE zizq.inbox SET id = overlay(id placing '0' from 1)")
+                zizq.postgres.enqueue_raw(connection, "t", 1)
+            while await one.mover.move():
+                pass
+            front = one.store._front()
+            plan = reader.execute(
+                "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT id FROM zizq.inbox WHERE id >= %s ORDER BY id", [front]
+            ).fetchone()
+            whole = reader.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT id FROM zizq.inbox ORDER BY id")
+            assert plan is not None
+            few, many = (one[0][0]["Plan"]["Shared Hit Blocks"] for one in (plan, whole.fetchone() or plan))
+        assert few * 5 < many
 
 
 async def test_large_posts_are_moved_a_few_at_a_time(url: str) -> None:

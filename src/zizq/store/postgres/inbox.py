@@ -10,6 +10,7 @@ from zizq.engine import decide
 from zizq.engine.decide import Settled
 from zizq.engine.transitions import Cause
 from zizq.errors import Refusal
+from zizq.ids import created_at, encode, is_id
 from zizq.job import Failure, JobRecord, Status
 from zizq.policy import Defaults
 from zizq.store.base import NO_BUDGETS, NOTHING
@@ -22,9 +23,14 @@ from zizq.store.postgres.enqueues import EnqueueCalls
 
 MOST_BYTES = 8 * 2**20
 """Payloads that are moved together, but for a single one that has more."""
+BACK_MS = 10_000
+"""How far behind the youngest post a look begins. Before that lie those that were moved, and nobody may have swept them
+yet: where an old transaction is open, there are as many as were posted since."""
+WHOLE_EVERY = 25
+"""Of so many looks one begins at the very front, where a post is that was committed after so long: once a second."""
 # Several servers look at once, and each gets rows that no other has.
 _CLAIM = """
-    WITH head AS (SELECT id, size FROM zizq.inbox ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED),
+    WITH head AS (SELECT id, size FROM zizq.inbox WHERE id >= $3 ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED),
     fitting AS (SELECT id, sum(size) OVER (ORDER BY id) - size AS before FROM head)
     DELETE FROM zizq.inbox i USING fitting f WHERE i.id = f.id AND f.before < $2 RETURNING i.id, i.job::text"""
 
@@ -32,20 +38,32 @@ _CLAIM = """
 class InboxCalls(EnqueueCalls):
     """The call that empties the inbox."""
 
+    _looks = 0
+    _youngest_at = 0
+
     @asynccontextmanager
     async def posted(self, limit: int) -> AsyncIterator[Posted]:
         """Take the first posts that nobody else has taken."""
         # What a power cut takes back is in the inbox again.
         async with self._db.writing(durable=False, hot=True) as db:
-            found = sorted(await db.fetch(_CLAIM, limit, MOST_BYTES))
+            found = sorted(await db.fetch(_CLAIM, limit, MOST_BYTES, self._front()))
             posted = _Posted(db, [Post(job_id, body.encode()) for job_id, body in found], self._max_budgets,
                              self._defaults)  # fmt: skip
             yield posted
+        if found and is_id(youngest := found[-1][0]):
+            self._youngest_at = max(self._youngest_at, created_at(youngest))
         for call, admitted in posted.admitted:
             self._enqueued(call, admitted)
         for one in posted.refused:
             if one.kept and one.error is not None:
                 self._moved(Cause.FAIL, [one.job], [one.error])
+
+    def _front(self) -> str:
+        """From which identifier on to look."""
+        self._looks += 1
+        if self._looks % WHOLE_EVERY == 1:
+            return ""
+        return encode(max(0, self._youngest_at - BACK_MS) << 80)
 
 
 class _Posted:
