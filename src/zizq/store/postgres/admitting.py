@@ -97,7 +97,7 @@ async def pending(db: Transaction, batches: Collection[str], lock: str = "") -> 
     if not batches:
         return {}
     text = f"""SELECT {JOB}, j.payload FROM zizq.jobs j
-               WHERE j.key = ANY($1::bytea[]) AND j.status = 1 ORDER BY j.id {lock}"""  # noqa: S608 - constants
+               WHERE j.key = ANY($1::bytea[]) AND j.status = 1 {lock}"""  # noqa: S608 - constants
     found = await db.fetch(text, [keys.digest(rows.batch_name(key)) for key in batches])
     jobs = [rows.to_job(row) for row in found]
     # Asked when they are locked: whoever took one before that has put it into flight by now.
@@ -114,8 +114,7 @@ async def _holders(db: Transaction, call: Enqueue) -> dict[str, list[JobRecord]]
         return holders
     # A finished job holds its key only by the widest scope; there may be many others.
     text = f"""SELECT (SELECT f.dequeued_at FROM zizq.flight f WHERE f.id = j.id), {JOB} FROM zizq.jobs j
-               WHERE j.key = ANY($1::bytea[]) AND (j.status < 2 OR j.key = ANY($2::bytea[]))
-               ORDER BY j.id DESC"""  # noqa: S608 - constants
+               WHERE j.key = ANY($1::bytea[]) AND (j.status < 2 OR j.key = ANY($2::bytea[]))"""  # noqa: S608 - constants
     names = [keys.digest(name) for key in wanted for name in rows.unique_names(key)]
     widest = [keys.digest(rows.unique_names(key)[-1]) for key in wanted]
     for row in await db.fetch(text, names, widest):
@@ -123,6 +122,8 @@ async def _holders(db: Transaction, call: Enqueue) -> dict[str, list[JobRecord]]
         if job.unique_key is not None and not decide.is_expired(job, call.now):
             flying = row[0] is not None and job.status is Status.READY
             holders.setdefault(job.unique_key, []).append(decide.on_take(job, row[0]) if flying else job)
+    for there in holders.values():
+        there.sort(key=lambda job: job.id, reverse=True)
     return holders
 
 

@@ -44,8 +44,9 @@ _HEAD_OF_SEVERAL = f"""
             SELECT j.priority, j.id FROM zizq.jobs j
             WHERE {OF_ONE.format(queue="l.queue", priority="l.priority", id="l.id")} LIMIT $1::bigint
         ) first ORDER BY first.priority, first.id LIMIT $1::bigint
-    ) first JOIN zizq.jobs j ON j.id = first.id WHERE j.status = 1 AND j.budgets = ''
-    ORDER BY j.priority, j.id FOR UPDATE OF j SKIP LOCKED"""  # noqa: S608 - constants
+    ) first CROSS JOIN LATERAL (
+        SELECT * FROM zizq.jobs j WHERE j.id = first.id OFFSET 0 FOR UPDATE SKIP LOCKED
+    ) j WHERE j.status = 1 AND j.budgets = ''"""  # noqa: S608 - constants
 _PLACED = "placed AS MATERIALIZED (SELECT *, NULL AS draws, row_number() OVER () AS n FROM head)"
 # Those that draw on budgets, among the others. One that is not as it was, or that somebody is about, is not handed out,
 # and neither are those behind it: they might overtake it.

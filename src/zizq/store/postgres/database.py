@@ -32,9 +32,8 @@ AT_ODDS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Two transactions were in each other's way, and this one was undone: it may be tried again."""
 ATTEMPTS = 5
 """How often a transaction is begun that others are in the way of."""
-_BEGIN_HOT = "; ".join(
-    ["BEGIN", *(f"SET LOCAL enable_{way} = off" for way in ("seqscan", "bitmapscan", "hashjoin", "mergejoin", "sort"))]
-)
+_WAYS = ("seqscan", "bitmapscan", "hashjoin", "mergejoin")
+_SORTS = ("sort", "incremental_sort")
 _BEGIN_READING = "; ".join(
     [
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
@@ -118,19 +117,21 @@ class Database:
             yield db
 
     @asynccontextmanager
-    async def writing(self, *, durable: bool, hot: bool = False) -> AsyncIterator[Transaction]:
+    async def writing(self, *, durable: bool, hot: bool = False, in_order: bool = False) -> AsyncIterator[Transaction]:
         """A transaction; it is committed where the block ends well.
 
         Args:
             durable: Whether it is to be safe from a power cut when it is over. Where not, the last moments may be lost.
-            hot: Whether its statements find their rows by indexes, in their order, whatever the planner guesses.
+            hot: Whether its statements find their rows by indexes, whatever the planner guesses.
+            in_order: Whether they also read them in the order of these indexes, and sort nothing.
 
         Raises:
             Unavailable: When the database cannot write; nothing was changed, or, where the connection broke in the very
                 commit, all of it.
         """
-        begin = _BEGIN_HOT if hot else "BEGIN"
-        async with self._transaction(begin if durable else f"{begin}; SET LOCAL synchronous_commit = off") as db:
+        off = [f"enable_{way}" for way in (*(_WAYS if hot else ()), *(_SORTS if in_order else ()))]
+        off += [] if durable else ["synchronous_commit"]
+        async with self._transaction("; ".join(["BEGIN", *(f"SET LOCAL {name} = off" for name in off)])) as db:
             yield db
 
     async def again(self, work: Callable[[], Awaitable[T]]) -> T:

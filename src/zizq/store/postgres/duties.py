@@ -36,7 +36,7 @@ class DutyCalls(Parts):
         return await self._db.again(partial(self._sweep_up, _REAP, Cause.REAP, now, limit))
 
     async def _sweep_up(self, text: str, cause: Cause, now: int, limit: int) -> int:
-        async with self._db.writing(durable=self._durable, hot=True) as db:
+        async with self._db.writing(durable=self._durable, hot=True, in_order=True) as db:
             found = await db.fetch(text, now, limit)
         jobs: list[JobRecord] = [rows.to_job((*row, None)) for row in found]
         self._moved(cause, jobs)

@@ -96,10 +96,14 @@ class PostgresStore(
         """Connect; an empty database gets its tables."""
         self._listener = listener
         await self._db.open()
-        async with self._db.writing(durable=True) as db:
-            await schema.prepare(db)
-        await self._measure()
-        await self._register()
+        try:
+            async with self._db.writing(durable=True) as db:
+                await schema.prepare(db)
+            await self._measure()
+            await self._register()
+        except BaseException:
+            await self._db.close()
+            raise
         works = (self._keep_lease, self._speak, self._listen, self._look_around)
         self._loops = [asyncio.create_task(work()) for work in works]
 

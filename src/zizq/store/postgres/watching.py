@@ -142,7 +142,7 @@ class WatchCalls(Parts):
             return
         # As they are now: a take that ends meanwhile moves them beyond what is about to be seen as free.
         floors = {**self._floors.of(()), **self._floors.of(queues)} if queues else self._floors.of(())
-        async with self._db.writing(durable=False, hot=True) as db:
+        async with self._db.writing(durable=False, hot=True, in_order=True) as db:
             freed = await db.fetch("DELETE FROM zizq.freed WHERE fence = $1 RETURNING ids", self._fence)
             heads = await _heads(db, queues, sees_all)
             await self._lanes.look(db)
