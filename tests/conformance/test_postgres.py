@@ -13,14 +13,8 @@ from zizq.policy import Defaults
 from zizq.store.base import Silence, Store
 from zizq.store.postgres.store import PostgresStore
 from zizq.testing.bench import Suite
-from zizq.testing.budget_conformance import BudgetConformance
-from zizq.testing.catalog_conformance import CatalogConformance
 from zizq.testing.clock import LoadedDice
-from zizq.testing.conformance import StoreConformance
-from zizq.testing.copy_conformance import DurableCopyConformance
-from zizq.testing.cron_conformance import DurableCronConformance
-from zizq.testing.pause_conformance import DurablePauseConformance
-from zizq.testing.view_conformance import ViewConformance
+from zizq.testing.conformance import DurableStoreConformance
 
 
 class OnPostgres:
@@ -35,8 +29,6 @@ class OnPostgres:
 
 
 class TestUpkeep(OnPostgres, Suite):
-    test_compacting_changes_no_job = StoreConformance.test_compacting_changes_no_job
-
     async def test_a_backup_is_left_to_the_database(self, tmp_path: Path) -> None:
         async with self.bench(tmp_path) as bench:
             with pytest.raises(Unsupported, match="pg_dump"):
@@ -53,25 +45,5 @@ class TestOpening(OnPostgres):
             await store.close()
 
 
-class TestCatalog(OnPostgres, CatalogConformance):
-    pass
-
-
-class TestViews(OnPostgres, ViewConformance):
-    pass
-
-
-class TestBudgets(OnPostgres, BudgetConformance):
-    pass
-
-
-class TestCrons(OnPostgres, DurableCronConformance):
-    pass
-
-
-class TestCopies(OnPostgres, DurableCopyConformance):
-    pass
-
-
-class TestPauses(OnPostgres, DurablePauseConformance):
+class TestPostgresStore(OnPostgres, DurableStoreConformance):
     pass

@@ -36,7 +36,7 @@ class ViewCalls(ReadCalls):
     async def held(self, owner: int, limit: int) -> list[JobRecord]:
         """The jobs that an owner holds."""
         async with self._db.reading() as db:
-            return await windows.held(db, self._fence, owner, limit)
+            return await windows.held(db, self._fence, self._holdings.of(owner)[:limit])
 
     async def window(
         self, of: JobList, place: int | str, limit: int, now: int, heard: Callable[[], None] = lambda: None

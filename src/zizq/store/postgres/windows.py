@@ -30,13 +30,13 @@ async def oldest_ready(db: Transaction) -> dict[str, int]:
     return {row[0]: row[1] for row in await db.fetch(text, *q.values)}
 
 
-async def held(db: Transaction, fence: int, owner: int, limit: int) -> list[JobRecord]:
-    """The jobs that a stream of a server holds, those it has held longest first."""
+async def held(db: Transaction, fence: int, ids: Sequence[str]) -> list[JobRecord]:
+    """Those of some jobs that a server holds, those it has held longest first."""
     text = f"""
         SELECT job.* FROM (
-            SELECT id FROM zizq.flight WHERE fence = $1 AND owner = $2 AND {LEASED} ORDER BY turn LIMIT $3
+            SELECT id FROM zizq.flight WHERE fence = $1 AND id = ANY($2) AND {LEASED} ORDER BY turn
         ) AS flying CROSS JOIN LATERAL (SELECT {BARE} FROM zizq.jobs WHERE jobs.id = flying.id OFFSET 0) AS job"""  # noqa: S608
-    return [asking.to_true_job(row) for row in await db.fetch(text, fence, owner, limit)]
+    return [asking.to_true_job(row) for row in await db.fetch(text, fence, ids)]
 
 
 async def window(db: Transaction, of: JobList, place: int | str, limit: int, now: int) -> Window | None:
