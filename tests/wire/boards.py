@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from browser.fakes import FakeInsights, FakePauses, install
+from wire.stores import running_server
 from wire.talk import NOW, Http1, Reply, Stream, request
 from zizq.engine import admit
 from zizq.server.app import App
 from zizq.testing.clock import LoadedDice, ManualClock
-from zizq.testing.server import running_server
 
 OWN = {"sec_fetch_site": "same-origin"}
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
+from wire.stores import running_server
 from zizq.testing.clock import LoadedDice, ManualClock
-from zizq.testing.server import running_server
 
 NOW = 1_790_000_000_000
 FIRST_ID = "03gwrj487tb5hvwrkxt8ch88w"

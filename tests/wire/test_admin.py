@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from wire.stores import running_server
 from wire.talk import Http1, request
-from zizq.testing.server import running_server
 
 
 @asynccontextmanager

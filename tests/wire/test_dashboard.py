@@ -11,13 +11,13 @@ import pytest
 
 from browser.fakes import FakeInsights, FakePauses
 from wire.boards import OWN, Board, boarding
+from wire.stores import running_server
 from wire.talk import NOW, request
 from zizq.engine.selection import EVERYTHING
 from zizq.errors import ConfigError
 from zizq.job import Failure, Status
 from zizq.server.dashboard import live
 from zizq.testing.clock import ManualClock
-from zizq.testing.server import running_server
 
 PAGES = ["/", "/queues", "/jobs", "/failures", "/workers", "/crons", "/budgets", "/storage"]
 ANY_JOB = f"/jobs/{'0' * 25}"

@@ -12,11 +12,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from wire.grants import Grants, bearer
+from wire.stores import running_server
 from zizq.engine import admit
 from zizq.engine.changes import Patch
 from zizq.job import Failure
 from zizq.policy import Retention
-from zizq.testing.server import running_server
 from zizq.wire.operations import Scope
 
 PATIENCE_S = 10

@@ -10,9 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from wire.grants import Grants, bearer
+from wire.stores import running_server
 from wire.talk import Http1
 from zizq.testing.clock import LoadedDice, ManualClock
-from zizq.testing.server import running_server
 from zizq.wire import insight
 from zizq.wire.operations import Scope
 

@@ -17,10 +17,10 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from wire.stores import running_server
 from wire.talk import JSON, MSGPACK, pack, serving, unpack
 from zizq.errors import BadRequest
 from zizq.job import check_name
-from zizq.testing.server import running_server
 from zizq.wire import openapi
 from zizq.wire import operations as op
 from zizq.wire.operations import OPERATIONS

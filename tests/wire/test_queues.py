@@ -131,6 +131,7 @@ async def test_streams_get_nothing_of_a_paused_queue_and_are_woken_by_its_resume
         other = await server.enqueue(queue="q")
         assert (await named.job())["id"] == other
         assert (await server.ask("GET", "/queues/p")).value["counts"]["ready"] == 1
+        assert await named.is_silent()
         await resume(server, "p")
         # Whoever has waited longest gets it.
         assert (await all_.job())["id"] == held

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from wire.grants import Grants, bearer
+from wire.stores import running_server
 from wire.talk import Reply, Stream, Talk, request, serving
 from zizq.testing.clock import LoadedDice, ManualClock
-from zizq.testing.server import running_server
 from zizq.wire import operations as op
 from zizq.wire.operations import OPERATIONS, Operation, Scope
 

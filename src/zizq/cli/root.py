@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -31,19 +32,27 @@ def root_dir_before(ctx: click.Context) -> str | None:
 
 def store_option(command: Command) -> Command:
     """Give a command the URL of a store, which it needs."""
+    return _store_option(required=True)(command)
 
-    def read(ctx: click.Context, param: click.Parameter, value: str) -> StoreUrl:
+
+def other_store_option(command: Command) -> Command:
+    """Give a command the URL of a store, in the place of its folder."""
+    return _store_option(required=False)(command)
+
+
+def _store_option(*, required: bool) -> Callable[[Command], Command]:
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> StoreUrl | None:
         try:
-            return StoreUrl(value)
+            return None if value is None else StoreUrl(value)
         except ValueError as error:
             raise click.BadParameter(str(error), ctx, param) from error
 
     return click.option(
         "--store",
-        required=True,
+        required=required,
         metavar="URL",
         callback=read,
         envvar=variable_of("store"),
         show_envvar=True,
         help="Database of the store, as postgresql://user@host/database.",
-    )(command)
+    )

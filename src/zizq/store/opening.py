@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,8 @@ from zizq.store.memory import MemoryStore
 from zizq.store.url import StoreUrl
 
 if TYPE_CHECKING:
+    from zizq.store.findings import Checked
     from zizq.store.postgres.migrating import Migrated
-    from zizq.store.sqlite.check import Checked
     from zizq.store.sqlite.restoring import Restoring
 
 
@@ -134,18 +135,25 @@ async def copy_store(source: Path | StoreUrl, target: Path | StoreUrl, progress:
     return await copy(make_store(source, options, dice), make_store(target, options, dice), progress)
 
 
-def check_store(place: Path, now: int, progress: Callable[[str], None] = lambda text: None) -> Checked:
-    """Read a whole store, which no server may be using, and say what is wrong with it; nothing is changed.
+def check_store(place: Path | StoreUrl, now: int, progress: Callable[[str], None] = lambda text: None) -> Checked:
+    """Read a whole store and say what is wrong with it; nothing is changed.
 
     Args:
-        place: Its folder.
+        place: Its folder, which no server may be using; or the URL of its database.
         now: The wall clock, in Unix milliseconds.
         progress: Hears what is being done.
 
     Raises:
         ConfigError: When there is no store, it is in use or of another version, or the extra that it needs is not
             installed.
+        Unavailable: When the database cannot be read to the end.
     """
+    if isinstance(place, StoreUrl):
+        try:
+            from zizq.store.postgres.check import check as check_database
+        except ModuleNotFoundError as error:
+            raise _lacks(error) from error
+        return asyncio.run(check_database(place, now, progress))
     try:
         from zizq.store.sqlite.check import check
     except ModuleNotFoundError as error:

@@ -17,8 +17,8 @@ from zizq.errors import ConfigError
 from zizq.job import Batch
 from zizq.policy import Defaults, Retention
 from zizq.store.base import Store
+from zizq.store.findings import SHOWN, Checked
 from zizq.store.opening import StoreOptions, check_store, make_store
-from zizq.store.sqlite.check import SHOWN, Checked
 from zizq.store.sqlite.schema import PAGE_SIZE
 from zizq.testing.bench import DAY, NOW, PAYLOAD, Suite
 

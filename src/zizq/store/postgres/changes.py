@@ -15,7 +15,7 @@ from msgspec import UNSET
 from zizq.engine import decide
 from zizq.engine.changes import Change, Delete, Patch, Rebind, Retry
 from zizq.engine.selection import Selection
-from zizq.job import JobRecord
+from zizq.job import JobRecord, Status
 from zizq.store import rows
 from zizq.store.base import Changed
 from zizq.store.postgres import asking, budget_rows, flight
@@ -87,7 +87,8 @@ class Changing:
     def __init__(self, db: Transaction, fence: int, selection: Selection, change: Change, now: int) -> None:
         self._db = db
         self._fence = fence
-        self._selection = selection
+        suited = frozenset(status for status in selection.statuses or Status if change.suits(status))
+        self._selection = selection.with_(statuses=suited)
         self._now = now
         self.change = change
         self.names_one = selection.ids is not None and len(selection.ids) == 1
@@ -152,14 +153,14 @@ class Changing:
         await self._db.fetchval(text, *q.values, timeout=NO_LIMIT_S)
 
     async def _reach(self, stored: Sequence[JobRecord]) -> None:
-        """Change those of some locked jobs that are selected by what they are now, and that the change suits."""
+        """Change those of some locked jobs that are selected by what they are now."""
         text = f"SELECT id, dequeued_at, stream_ms FROM zizq.flight WHERE id = ANY($1::text[]) AND {LEASED}"  # noqa: S608
         held = {row[0]: row for row in await self._db.fetch(text, [job.id for job in stored])}
         jobs = [decide.on_take(job, held[job.id][1]) if job.id in held else job for job in stored]
         moved = [
             Moved(job, self.change.apply(job, self._now))
             for job in jobs
-            if job in self._selection and self.change.suits(job.status) and not decide.is_expired(job, self._now)
+            if job in self._selection and not decide.is_expired(job, self._now)
         ]
         if not moved:
             return

@@ -12,10 +12,10 @@ to it; the same holds for budgets. And a change of many jobs may be half carried
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import apsw
 import msgspec
@@ -24,17 +24,25 @@ from zizq.budget import Budget
 from zizq.cron import CronGroup
 from zizq.engine.bucket import BucketState
 from zizq.engine.changes import Delete
-from zizq.errors import BadRequest, ConfigError
+from zizq.errors import ConfigError
 from zizq.ids import is_id
-from zizq.job import JobRecord, check_name
+from zizq.job import JobRecord
 from zizq.store import rows
+from zizq.store.findings import Checked, Findings, tally_flaw
+from zizq.store.flaws import (
+    JOB_COLUMNS,
+    UNREADABLE,
+    attempts_flaw,
+    draw_flaw,
+    entry_flaws,
+    job_flaws,
+    pause_flaws,
+    read_job,
+)
 from zizq.store.sqlite.change_statements import decode_change, unless_pending
-from zizq.store.sqlite.flaws import JOB_COLUMNS, UNREADABLE, entry_flaws, job_flaws, read_job
 from zizq.store.sqlite.schema import MIGRATIONS, FolderLock, open_for_reading
 from zizq.words import count
 
-SHOWN = 20
-"""Violations of one kind that are told one by one."""
 _CACHE_BYTES = 64 * 2**20
 _STEP = 20_000
 """Jobs between two words of progress."""
@@ -43,24 +51,6 @@ _SCHEMA = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
 _budget = msgspec.msgpack.Decoder(Budget).decode
 _state = msgspec.msgpack.Decoder(BucketState).decode
 _group = msgspec.msgpack.Decoder(CronGroup).decode
-
-
-class Checked(NamedTuple):
-    """What came of a check.
-
-    Args:
-        jobs: How many jobs are stored, by status. Those that were in flight are stored as ready.
-        unfinished: How many of them a change of many, which is certain, has still to reach.
-        size: The bytes of the database and its log.
-        violations: What is wrong, a line each; of each kind only the first, and then how many more there are.
-        found: How many violations there are in all.
-    """
-
-    jobs: dict[str, int]
-    unfinished: int
-    size: int
-    violations: list[str]
-    found: int
 
 
 def check(root: Path, now: int, progress: Callable[[str], None]) -> Checked:
@@ -104,28 +94,6 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.exists())
 
 
-class _Findings:
-    """What was found, by kind; the first of each kind are kept."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, list[str]] = {}
-        self._found: Counter[str] = Counter()
-
-    def add(self, kind: str, text: str) -> None:
-        self._found[kind] += 1
-        if self._found[kind] <= SHOWN:
-            self._kept.setdefault(kind, []).append(text)
-
-    def total(self) -> int:
-        return self._found.total()
-
-    def lines(self) -> Iterator[str]:
-        for kind, texts in self._kept.items():
-            yield from texts
-            if self._found[kind] > SHOWN:
-                yield f"{kind}: {count(self._found[kind] - SHOWN)} more of this kind, {count(self._found[kind])} in all"
-
-
 class _Check:
     """One look at a store."""
 
@@ -133,7 +101,7 @@ class _Check:
         self._db = db
         self._now = now
         self._progress = progress
-        self._findings = _Findings()
+        self._findings = Findings()
         self._jobs: Counter[str] = Counter()
         self._budgets: dict[str, Budget] = {}
         self._schema: set[Any] | None = None
@@ -225,17 +193,12 @@ class _Check:
             if status in range(len(rows.NAMED)):
                 self._jobs[rows.NAMED[status]] += there
             if there != noted:
-                self._tally_is_wrong(queue, kind, status, there, noted or 0)
+                self._findings.add("tally", tally_flaw(queue, kind, status, there, noted or 0))
         text = """SELECT queue, type, status, 0, jobs FROM tally AS t WHERE jobs <> 0 AND NOT EXISTS (
                       SELECT 1 FROM jobs INDEXED BY place
                       WHERE queue = t.queue AND type = t.type AND status = t.status)"""
         for row in self._db.execute(text):
-            self._tally_is_wrong(*row)
-
-    def _tally_is_wrong(self, queue: str, kind: str, status: int, there: int, noted: int) -> None:
-        name = rows.NAMED[status] if status in range(len(rows.NAMED)) else status
-        told = f"tally: queue {queue!r}, type {kind!r}, status {name}"
-        self._findings.add("tally", f"{told}: {noted} jobs are counted, and there are {there}")
+            self._findings.add("tally", tally_flaw(*row))
 
     def _check_jobs(self) -> None:
         """Each job by itself, and what it has in other tables."""
@@ -270,18 +233,14 @@ class _Check:
             sql = "SELECT cost, finished FROM draws WHERE budget = ? AND id = ?"
             noted: Any = self._db.execute(sql, (draw.key, job.id)).fetchone()
             if noted != (draw.cost, finished):
-                told = "nothing" if noted is None else f"cost {noted[0]}, finished {noted[1]}"
-                text = f"its draw on {draw.key!r} is cost {draw.cost}, finished {finished}, and {told} is noted"
-                self._findings.add("draws", f"job {job.id}: {text}")
+                self._findings.add("draws", f"job {job.id}: {draw_flaw(draw, finished, noted)}")
 
     def _check_attempts(self, job: JobRecord) -> None:
         """The errors of a job: one for each attempt."""
         text = "SELECT count(*), coalesce(min(attempt), 1), coalesce(max(attempt), 0) FROM errors WHERE job_id = ?"
         errors: Any = self._db.execute(text, (job.id,)).fetchone()
         if errors != (job.attempts, 1, job.attempts):
-            there, first, last = errors
-            text = f"it has {job.attempts} attempts, and {there} errors of attempts {first} to {last}"
-            self._findings.add("errors", f"job {job.id}: {text}")
+            self._findings.add("errors", f"job {job.id}: {attempts_flaw(job, *errors)}")
 
     def _check_errors(self) -> None:
         """Errors of jobs that are not there, or never failed."""
@@ -401,12 +360,5 @@ class _Check:
     def _check_pauses(self) -> None:
         """Each paused queue: a name that it can have, and when it was paused."""
         for queue, paused_at in self._db.execute("SELECT queue, paused_at FROM paused_queues"):
-            flaws = []
-            try:
-                check_name("queue", queue if isinstance(queue, str) else "")
-            except BadRequest as error:
-                flaws.append(str(error))
-            if not isinstance(paused_at, int) or paused_at < 0:
-                flaws.append(f"it is paused since {paused_at!r}, which is no time")
-            for flaw in flaws:
+            for flaw in pause_flaws(queue, paused_at):
                 self._findings.add("pause", f"paused queue {queue!r}: {flaw}")

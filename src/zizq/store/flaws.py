@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 
+from zizq.budget import Draw
 from zizq.cron import CronEntry
 from zizq.engine import admit
 from zizq.engine.cron.grammar import parse
@@ -13,7 +15,7 @@ from zizq.engine.purse import budget_keys
 from zizq.engine.unique import Scope
 from zizq.errors import BadRequest
 from zizq.ids import is_id
-from zizq.job import MAX_PRIORITY, TERMINAL, JobRecord, Status
+from zizq.job import MAX_PRIORITY, TERMINAL, JobRecord, Status, check_name
 from zizq.store import rows
 
 Flaw = tuple[str, str]
@@ -38,8 +40,14 @@ def read_job(row: rows.Row) -> JobRecord | Flaw:
         return "options", f"its options cannot be read: {error}"
 
 
-def job_flaws(job: JobRecord, row: rows.Row) -> Iterator[Flaw]:
-    """What is wrong with a job that could be read, looked at by itself."""
+def job_flaws(job: JobRecord, row: rows.Row, stored: Callable[[str], Any] = str) -> Iterator[Flaw]:
+    """What is wrong with a job that could be read, looked at by itself.
+
+    Args:
+        job: The job.
+        row: Its row of `JOB_COLUMNS`.
+        stored: How a name of `rows.key_of` is stored.
+    """
     if not is_id(job.id):
         yield "id", "its id is not 25 characters of [0-9a-z]"
     if flaw := _names_flaw(job):
@@ -48,8 +56,8 @@ def job_flaws(job: JobRecord, row: rows.Row) -> Iterator[Flaw]:
         yield "priority", f"priority is {job.priority}, not from 0 to {MAX_PRIORITY}"
     if (job.unique_key is None) != (job.unique_while is None) or job.unique_while not in {None, *Scope}:
         yield "scope", f"unique_while is {job.unique_while!r} beside the unique key {job.unique_key!r}"
-    elif row[_KEY] not in _keys(job):
-        yield "key", f"key is {row[_KEY]!r}, and its options make it {_keys(job)[0]!r}"
+    elif row[_KEY] not in (keys := [None if key is None else stored(key) for key in _keys(job)]):
+        yield "key", f"key is {row[_KEY]!r}, and its options make it {keys[0]!r}"
     if row[_BUDGETS] != budget_keys(job):
         yield "budgets", f"budgets is {row[_BUDGETS]!r}, and its options make it {budget_keys(job)!r}"
     yield from _time_flaws(job)
@@ -83,6 +91,27 @@ def _time_flaws(job: JobRecord) -> Iterator[Flaw]:
         yield "failed_at", f"failed_at is None though it is {job.status} after {job.attempts} attempts"
     if job.attempts < 0 or (job.status is Status.DEAD and not job.attempts):
         yield "attempts", f"attempts is {job.attempts} though it is {job.status}"
+
+
+def draw_flaw(draw: Draw, finished: int, noted: tuple[int, int] | None) -> str:
+    """That something else is noted of a draw of a job: a cost, and whether the job is finished."""
+    told = "nothing" if noted is None else f"cost {noted[0]}, finished {noted[1]}"
+    return f"its draw on {draw.key!r} is cost {draw.cost}, finished {finished}, and {told} is noted"
+
+
+def attempts_flaw(job: JobRecord, there: int, first: int, last: int) -> str:
+    """That a job has other errors than one for each attempt."""
+    return f"it has {job.attempts} attempts, and {there} errors of attempts {first} to {last}"
+
+
+def pause_flaws(queue: Any, paused_at: Any) -> Iterator[str]:
+    """What is wrong with a paused queue: a name that it can have, and when it was paused."""
+    try:
+        check_name("queue", queue if isinstance(queue, str) else "")
+    except BadRequest as error:
+        yield str(error)
+    if not isinstance(paused_at, int) or paused_at < 0:
+        yield f"it is paused since {paused_at!r}, which is no time"
 
 
 def entry_flaws(stored: bytes, name: str, next_at: int | None, draws: dict[str, int]) -> Iterator[Flaw]:
