@@ -1,4 +1,4 @@
-"""The embedded store and the oracle side by side: told the same things, they must say the same things."""
+"""A store and the oracle side by side: told the same things, they must say the same things."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ from zizq.job import Batch, Failure, JobRecord
 from zizq.policy import Backoff, Defaults, Retention
 from zizq.store.base import Due, Silence, Store
 from zizq.store.memory import MemoryStore
+from zizq.store.postgres import check as postgres_check
+from zizq.store.postgres.database import Database
+from zizq.store.postgres.store import PostgresStore
 from zizq.store.sqlite.check import examine
 from zizq.store.sqlite.schema import open_for_reading
 from zizq.store.sqlite.store import SqliteStore
@@ -78,8 +81,7 @@ async def _outcome(call: Any, store: Store) -> Any:
 class History:
     """Two stores that are told the same things."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self) -> None:
         self.now = NOW
         self.ids: list[str] = []
         self.flying: list[str] = []
@@ -88,20 +90,22 @@ class History:
         """When something is to be done next, by the duty that does it; left out where there is nothing."""
         self._next_id = IdGenerator(ManualClock(NOW), LoadedDice()).next
         self.oracle = MemoryStore(DEFAULTS, LoadedDice())
-        self.store = self._make()
+        self.store = self.make()
+
+    def make(self) -> Store:
+        """The store that is tried, as its place has it; not open."""
+        raise NotImplementedError
+
+    async def examine(self) -> list[str]:
+        """What is wrong with what is stored."""
+        raise NotImplementedError
 
     async def open(self) -> None:
-        """Open the store, and a connection that looks at its file as it is."""
+        """Open the store, and whatever looks at what it has stored."""
         await self.store.open(Silence())
-        self._file = open_for_reading(self.folder / "data" / "jobs.db", 2**20)
 
     async def close(self) -> None:
-        self._file.close()
         await self.store.close()
-
-    def _make(self) -> SqliteStore:
-        # Windows so small that trims, blind queues and refills happen all the time.
-        return SqliteStore(self.folder, DEFAULTS, LoadedDice(), ready=ReadySet(total=30, limit=16))
 
     async def both(self, call: Any) -> None:
         """Ask both stores; what one of them answers or refuses, the other must too."""
@@ -242,14 +246,14 @@ class History:
 
     async def reopen(self) -> None:
         await self.close()
-        self.store = self._make()
+        self.store = self.make()
         await self.open()
         for owner in (1, 2, 3):
             await self.oracle.release(owner)
 
     async def compare(self) -> None:
-        """All that a reader can see is the same, but for `dequeued_at`, which a crash may forget; the file is whole."""
-        assert examine(self._file, self.now).violations == []
+        """All that a reader can see is the same, but for `dequeued_at`, which a crash may forget; and all is whole."""
+        assert await self.examine() == []
         await self._compare_duties()
         await self.both(lambda store: store.queues(self.now))
         await self.both(lambda store: store.budgets())
@@ -335,6 +339,53 @@ class History:
             return await store.save_budget(key, before, after, self.now)
 
         await self.both(save)
+
+
+class OnSqlite(History):
+    """The embedded store."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        super().__init__()
+
+    def make(self) -> SqliteStore:
+        # Windows so small that trims, blind queues and refills happen all the time.
+        return SqliteStore(self._folder, DEFAULTS, LoadedDice(), ready=ReadySet(total=30, limit=16))
+
+    async def open(self) -> None:
+        await super().open()
+        self._file = open_for_reading(self._folder / "data" / "jobs.db", 2**20)
+
+    async def examine(self) -> list[str]:
+        return examine(self._file, self.now).violations
+
+    async def close(self) -> None:
+        self._file.close()
+        await super().close()
+
+
+class OnPostgres(History):
+    """The store that servers share."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._database = Database(url)
+        super().__init__()
+
+    def make(self) -> PostgresStore:
+        return PostgresStore(self._url, DEFAULTS, LoadedDice())
+
+    async def open(self) -> None:
+        await super().open()
+        await self._database.open()
+
+    async def examine(self) -> list[str]:
+        async with self._database.reading() as db:
+            return (await postgres_check.examine(db, self.now)).violations
+
+    async def close(self) -> None:
+        await self._database.close()
+        await super().close()
 
 
 def template(queue: str, **bound: Any) -> CronJob:

@@ -9,7 +9,7 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -24,7 +24,21 @@ from hypothesis.stateful import (
 )
 from msgspec import UNSET
 
-from model.history import BOUND, BUDGETS, GROUPS, NOW, QUEUES, TYPES, History, batch_of, template, zone
+from model.history import (
+    BOUND,
+    BUDGETS,
+    GROUPS,
+    NOW,
+    QUEUES,
+    TYPES,
+    History,
+    OnPostgres,
+    OnSqlite,
+    batch_of,
+    template,
+    zone,
+)
+from postgres import Databases
 from zizq.budget import Draw, Strategy
 from zizq.cron import CronGroup
 from zizq.engine.changes import Change, Delete, Patch, Rebind, RetentionPatch, Retry
@@ -35,6 +49,7 @@ from zizq.engine.selection import Range
 from zizq.job import Status
 from zizq.policy import Backoff
 from zizq.store import rows
+from zizq.store.postgres import changes as postgres_changes
 from zizq.store.sqlite import changes as sqlite_changes
 from zizq.store.sqlite.budget_statements import BudgetStatements
 from zizq.store.sqlite.key_statements import KeyStatements
@@ -145,11 +160,13 @@ class Histories(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._chunk, sqlite_changes.FEW = sqlite_changes.FEW, CHUNK
         self.steps = 0
-        self._folder = TemporaryDirectory()
         self._runner = asyncio.Runner()
-        self._history = History(Path(self._folder.name))
+        self._history = self.make()
+
+    def make(self) -> History:
+        """The two stores."""
+        raise NotImplementedError
 
     def _run(self, step: Coroutine[Any, Any, None]) -> None:
         self._runner.run(step)
@@ -264,8 +281,7 @@ class Histories(RuleBasedStateMachine):
         self._run(self._history.compare())
 
     def teardown(self) -> None:
-        sqlite_changes.FEW = self._chunk
-        with self._folder, self._runner:
+        with self._runner:
             self._run(self._end())
 
     async def _end(self) -> None:
@@ -275,6 +291,34 @@ class Histories(RuleBasedStateMachine):
             await self._history.take(1, set(), 1000)
         finally:
             await self._history.close()
+
+
+class SqliteHistories(Histories):
+    """The embedded store."""
+
+    def make(self) -> History:
+        self._chunk, sqlite_changes.FEW = sqlite_changes.FEW, CHUNK
+        self._folder = TemporaryDirectory()
+        return OnSqlite(Path(self._folder.name))
+
+    def teardown(self) -> None:
+        sqlite_changes.FEW = self._chunk
+        with self._folder:
+            super().teardown()
+
+
+class PostgresHistories(Histories):
+    """The store that servers share."""
+
+    databases: ClassVar[Databases]
+
+    def make(self) -> History:
+        self._chunk, postgres_changes.FEW = postgres_changes.FEW, CHUNK
+        return OnPostgres(self.databases.fresh())
+
+    def teardown(self) -> None:
+        postgres_changes.FEW = self._chunk
+        super().teardown()
 
 
 HISTORIES = int(os.environ.get("HISTORIES", "0"))
@@ -287,8 +331,15 @@ FEW = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-TestHistories = pytest.mark.timeout(600 + 10 * HISTORIES)(Histories.TestCase)
+TestHistories = pytest.mark.timeout(600 + 10 * HISTORIES)(SqliteHistories.TestCase)
 TestHistories.settings = FEW
+
+
+@pytest.mark.timeout(600 + 60 * HISTORIES)
+def test_histories_on_postgres(databases: Databases) -> None:
+    # A step costs ten times what it does in a file.
+    PostgresHistories.databases = databases
+    run_state_machine_as_test(PostgresHistories, settings=settings(FEW, max_examples=HISTORIES or 3))
 
 
 def _keep_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,8 +358,16 @@ def _note_no_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BudgetStatements, "bind", lambda *_: None)
 
 
+def test_a_defect_of_postgres_is_found(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The time of all jobs is left as it was when they are patched, and so is what is stored of it.
+    monkeypatch.setitem(rows._PATCHED, "ready_at", ("ready_at",))
+    PostgresHistories.databases = databases
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(PostgresHistories, settings=settings(FEW, phases=[Phase.generate]))
+
+
 @pytest.mark.parametrize("defect", [_keep_tokens, _fold_into_what_was_taken, _overlook_a_unique_key, _note_no_draws])
 def test_a_defect_is_found(defect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     defect(monkeypatch)
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(Histories, settings=settings(FEW, phases=[Phase.generate]))
+        run_state_machine_as_test(SqliteHistories, settings=settings(FEW, phases=[Phase.generate]))

@@ -98,6 +98,24 @@ class CatalogConformance(Suite):
                 assert await bench.page_ids(**conditions) == found, conditions
                 assert await bench.count(**conditions) == len(found), conditions
 
+    async def test_what_no_job_can_have_is_not_found(self, tmp_path: Path) -> None:
+        async with self.bench(tmp_path) as bench:
+            [job_id] = await bench.enqueue(bench.job("a"))
+            for text in ("a\0", "\0", "", "Ω" * 300):
+                for name in ("queues", "types", "ids", "budgets"):
+                    conditions: dict[str, Any] = {name: [text]}
+                    assert await bench.page_ids(**conditions) == []
+                    assert await bench.count(**conditions) == 0
+                    assert (await bench.change(Delete(), **conditions)).jobs == 0
+                assert await bench.store.get(text, NOW) is None
+                assert await bench.store.errors(text, None, "asc", 9) == []
+            assert await bench.page_ids(after=f"{job_id[:-1]}\0") == [job_id]
+            assert await bench.page_ids(after=f"{job_id}\0") == []
+            assert await bench.page_ids(after=f"{job_id}\0", order="desc") == [job_id]
+            assert await bench.store.errors(job_id, 2**62, "desc", 9) == []
+            assert await bench.store.error(job_id, 2**62) is None
+            assert await bench.count(priority=Range(2**70, 2**80), attempts=Range(0, 2**70)) == 0
+
     async def test_expired_jobs_are_neither_listed_nor_counted(self, tmp_path: Path) -> None:
         async with self.five(tmp_path) as (bench, ids):
             left = list(ids.values())[:3]

@@ -257,5 +257,13 @@ class ViewConformance(Suite):
             assert await find(None, False, queues=("nowhere",)) is None
             assert await find("x", False) is None
             await bench.take(1)
+            for of in JobList:
+                assert await find(None, True, of, queues=("nowhere",), types=("send",)) is None
             assert await find(None, False, queues=("mail",)) == ids[2]
             assert await find(None, False, JobList.IN_FLIGHT, queues=("mail",)) == ids[0]
+            await bench.fail(ids[0], kill=True)
+            assert await find(None, False, JobList.DEAD, queues=("mail",), types=("a",)) == ids[0]
+            assert await find(ids[0], False, JobList.DEAD) is None
+            await bench.change(Patch(ready_at=NOW + 9), ids=ids[1:4])
+            assert await find(ids[1], False, JobList.SCHEDULED, queues=("web",)) == ids[3]
+            assert await find(ids[3], True, JobList.SCHEDULED, queues=("web",)) == ids[1]

@@ -41,9 +41,9 @@ class Question:
         self.values.append(value)
         return f"${len(self.values)}"
 
-    def among(self, names: Iterable[str]) -> str:
-        """A set of texts; those that no database can hold are left out."""
-        return f"ANY({self.put(sorted(filter(_can_be, names)))}::text[])"
+    def texts(self, names: Iterable[str]) -> str:
+        """Add a set of texts; those that no database can hold are left out."""
+        return f"{self.put(sorted(filter(_can_be, names)))}::text[]"
 
 
 class Span(NamedTuple):
@@ -87,17 +87,17 @@ def beyond(text: str) -> str:
 def named(q: Question, selection: Selection) -> str:
     """A condition on the queue and the type of a job."""
     wanted = {"queue": selection.queues, "type": selection.types}
-    return "".join(f" AND {column} = {q.among(names)}" for column, names in wanted.items() if names is not None)
+    return "".join(f" AND {column} = ANY({q.texts(names)})" for column, names in wanted.items() if names is not None)
 
 
 def conditions(q: Question, selection: Selection, now: int) -> str:
     """What must hold for each row of `jobs`: it is not expired, and selected."""
     text = f"(purge_at IS NULL OR purge_at > {q.put(now)})" + named(q, selection)
     if selection.ids is not None:
-        text += f" AND id = {q.among(selection.ids)}"
+        text += f" AND id = ANY({q.texts(selection.ids)})"
     if selection.budgets is not None:
-        drawn = q.among(selection.budgets)
-        text += f" AND EXISTS (SELECT FROM zizq.draws AS d WHERE d.id = jobs.id AND d.budget = {drawn})"
+        drawn = q.texts(selection.budgets)
+        text += f" AND EXISTS (SELECT FROM zizq.draws AS d WHERE d.id = jobs.id AND d.budget = ANY({drawn}))"
     if selection.statuses is not None:
         text += f" AND {_in_status(q, selection.statuses)}"
     for name, most in _MOST.items():

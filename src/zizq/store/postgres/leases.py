@@ -36,6 +36,7 @@ FOLD_FROM = 500
 _RENEW = "UPDATE zizq.servers SET lease_until = clock_timestamp() + $2 WHERE fence = $1 RETURNING true"
 _REGISTER = """INSERT INTO zizq.servers (fence, name, lease_until)
                VALUES (nextval('zizq.fences'), $1, clock_timestamp() + $2) RETURNING fence"""
+_OVERDUE = "SELECT min(overdue_at) FROM zizq.flight WHERE fence = $1 AND overdue_at IS NOT NULL"
 _EXPIRE = "DELETE FROM zizq.servers WHERE lease_until < clock_timestamp() RETURNING fence"
 # Reads all of the table. It has no index for this: every take would pay for it.
 _ORPHANED = "SELECT DISTINCT fence FROM zizq.flight WHERE fence NOT IN (SELECT fence FROM zizq.servers)"
@@ -113,12 +114,16 @@ class LeaseCalls(SettleCalls, Timed):
                 orphaned = [row[0] for row in await db.fetch(_ORPHANED)]
                 await db.execute("DELETE FROM zizq.freed WHERE fence NOT IN (SELECT fence FROM zizq.servers)")
             swept = await _sweep(db, orphaned) if orphaned else Swept({}, {}, set())
+            # Others may have changed the time limits of what it holds.
+            overdue = await db.fetchval(_OVERDUE, self._fence)
             self._renewals += 1
             self._alone = await db.fetchval("SELECT count(*) FROM zizq.servers") <= 1
         if orphaned:
             log.warning("servers are gone: what they held is ready again", extra={"fields": {"fences": orphaned}})
         if not kept:
             await self._begin_anew()
+        elif overdue is not None:
+            self._listener.overdue(overdue)
         if swept.ready:
             self._floors.lower(swept.ready)
             self._lanes.ready(swept.lanes)

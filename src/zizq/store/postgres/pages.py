@@ -163,7 +163,7 @@ def _drawing(q: Question, budgets: frozenset[str], start: Sequence[str], order: 
     """The first jobs that draw on each budget; one that draws on several comes once."""
     span = asking.span({"drawn.budget": "keys.budget"}, ("drawn.id",), start, order)
     return f"""
-        SELECT DISTINCT ON (id) part.* FROM unnest({q.put(sorted(budgets))}::text[]) AS keys (budget)
+        SELECT DISTINCT ON (id) part.* FROM unnest({q.texts(budgets)}) AS keys (budget)
         CROSS JOIN LATERAL (
             SELECT jobs.* FROM zizq.draws AS drawn CROSS JOIN LATERAL (
                 SELECT {WHOLE} FROM zizq.jobs WHERE jobs.id = drawn.id AND {where} OFFSET 0
