@@ -200,6 +200,7 @@ async def test_what_one_server_gives_back_another_takes(databases: Databases) ->
         await one.store.save_budget("a", None, budget("a", 1), NOW)
         ids = await one.enqueue(*[one.job(budgets=(Draw("a", 1),)) for _ in range(4)])
         assert await one.take_ids() == ids[:1]
+        await other.ear.hears_of("q")
         assert await other.take_ids() == []
         other.heard.queues.clear()
         assert await one.store.succeed(ids[:1], NOW) == [True]

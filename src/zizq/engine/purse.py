@@ -124,6 +124,12 @@ class Purse:
         """Whether a lane waits for a budget, or behind a lane that whoever takes would get jobs of as well."""
         return name in self._parked and (name not in self._before or sees(self._before[name]))
 
+    def awake(self, names: set[str], sees: Callable[[str], bool]) -> set[str]:
+        """Those of some lanes that need not wait, as `is_parked` has it."""
+        awake = names.difference(self._parked)
+        awake.update(name for name, other in self._before.items() if name in names and not sees(other))
+        return awake
+
     def pay(self, name: str, jobs: Sequence[JobRecord], now: int, sees: Callable[[str], bool]) -> int:
         """Take the tokens of the first jobs of a lane; returns how many have paid. Where none can, the lane waits.
 
@@ -190,6 +196,11 @@ class Purse:
     def waited_for(self) -> Collection[str]:
         """The budgets that lanes wait for."""
         return self._waiting.keys()
+
+    def head(self, name: str) -> Key | None:
+        """Which job stands first in a lane that waits; None where it does not wait."""
+        keys = self._parked.get(name)
+        return self._waiting[keys[0]][name] if keys else None
 
     def next_alarm(self) -> int | None:
         """When time alone may let the next lane go; None when nobody waits for time."""

@@ -4,8 +4,8 @@ The truth is in the database. Tokens are rows, and a take holds those of all lan
 takes from one budget come one after another, whichever servers they are made on, and the first in line goes first.
 
 What a server remembers spares it a look and no more: which lanes there are, which of them wait, and from where on there
-are jobs in them. A lane need not wait any more when a row of one of its budgets has a new version, or when its time has
-come; and after a second it is looked at again, whatever was heard.
+are jobs in them. A lane need not wait any more when a row of one of its budgets has a new version, when another job
+stands first in it, or when its time has come.
 """
 
 from __future__ import annotations
@@ -27,15 +27,13 @@ LOOK_S = 0.025
 """For how long a server may not notice a lane that another one has opened."""
 SHARE = 20
 """Looking for lanes takes at most this fraction of the time."""
-ANEW_S = 1.0
-"""How long a lane waits at most without being looked at."""
 
 _JOB = ", ".join(f"j.{name}" for name in rows.BARE.split(", ")[:-1])
 _IN_FLIGHT = "SELECT FROM zizq.flight f WHERE f.id = j.id"
 _OF_LANE = "j.status = 1 AND j.budgets <> '' AND j.queue = lane.queue AND j.budgets = lane.budgets"
 
 
-def _every_lane(among: str = "") -> str:
+def _every_lane(*columns: str, among: str = "") -> str:
     """Finds lanes in one step each, however many jobs they have, and whether or not these are in flight."""
     following = f"""SELECT queue, budgets FROM zizq.jobs WHERE status = 1 AND budgets <> '' {among} {{}}
                     ORDER BY queue, budgets LIMIT 1"""  # noqa: S608 - constants
@@ -45,15 +43,16 @@ def _every_lane(among: str = "") -> str:
             SELECT following.* FROM lane,
                 LATERAL ({following.format("AND (queue, budgets) > (lane.queue, lane.budgets)")}) following
         )
-        SELECT lane.queue, lane.budgets FROM lane"""  # noqa: S608 - constants
+        SELECT {", ".join(("lane.queue", "lane.budgets", *columns))} FROM lane"""  # noqa: S608 - constants
 
 
 _LANES = f"""
-    {_every_lane()}, LATERAL (
-        SELECT FROM zizq.jobs j WHERE {_OF_LANE} AND NOT EXISTS ({_IN_FLIGHT}) ORDER BY j.priority, j.id LIMIT 1
+    {_every_lane("first.priority, first.id")}, LATERAL (
+        SELECT j.priority, j.id FROM zizq.jobs j WHERE {_OF_LANE} AND NOT EXISTS ({_IN_FLIGHT})
+        ORDER BY j.priority, j.id LIMIT 1
     ) first
     WHERE lane.queue NOT IN (SELECT queue FROM zizq.paused_queues)"""  # noqa: S608 - constants
-_OF_QUEUE = _every_lane("AND queue = $1")
+_OF_QUEUE = _every_lane(among="AND queue = $1")
 _HEADS = f"""
     SELECT j.version, {_JOB}
     FROM unnest($1::text[], $2::text[], $3::integer[], $4::integer[], $5::text[])
@@ -80,6 +79,35 @@ class Chosen(NamedTuple):
     draws: str | None
 
 
+class _Purse(Purse):
+    """A purse that lets nobody go while takes are under way: they do not look at him, and he would be overtaken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._later: set[str] | None = None
+
+    def begin(self) -> None:
+        """Takes begin."""
+        self._later = set()
+
+    def end(self) -> None:
+        """They are over."""
+        later, self._later = self._later or (), None
+        self.revive(later)
+
+    def revive(self, keys: Iterable[str]) -> None:
+        """Let all lanes that wait for one of the budgets be looked at again, when takes are over."""
+        if self._later is None:
+            super().revive(keys)
+        else:
+            self._later.update(keys)
+
+    def clear(self) -> None:
+        """Forget all budgets, and all who wait."""
+        super().clear()
+        self._later = None
+
+
 class Lanes:
     """The lanes of ready jobs that draw on budgets, as far as a server knows of them.
 
@@ -91,21 +119,24 @@ class Lanes:
 
     def __init__(self, tell: Callable[[Collection[str]], None]) -> None:
         self._tell = tell
-        self._purse = Purse()
+        self._purse = _Purse()
         self._purse.on_revived = tell
         self._known: set[str] = set()
         self._floors = Floors()
         self._versions: dict[str, int] = {}
-        self._look_at = self._anew_at = 0.0
+        """Those of the rows of budgets, when they were last read or written here."""
+        self._look_at = 0.0
         self._heard = 0
         self._heard_of: dict[str, int] = {}
         """When lanes were last heard of, in numbers that only grow."""
         self._missed: set[str] = set()
         """Lanes whose jobs could not be had, since somebody else was about them."""
-        self._rows: dict[str, int] = {}
-        """The versions of the rows of jobs that were chosen."""
+        self._takes = 0
+        """How many takes have held budgets."""
         self._held: set[str] = set()
         """Lanes whose budgets are held by the takes that are under way."""
+        self._rows: dict[str, int] = {}
+        """The versions of the rows of jobs that were looked at."""
         self._reached: dict[Collection[str], Key | None] = {}
 
     # ── what is heard ──
@@ -125,7 +156,8 @@ class Lanes:
 
     def stale(self) -> None:
         """Whatever is known may be wrong: the next take looks at everything."""
-        self._look_at = self._anew_at = 0.0
+        self._floors.clear()
+        self._look_at = 0.0
 
     def clear(self) -> None:
         """There are no jobs any more, and no budgets."""
@@ -150,19 +182,21 @@ class Lanes:
 
     async def look(self, db: Transaction) -> None:
         """Find out which lanes there are, and which of them need not wait any more; tell of them."""
-        begun, heard = _monotonic(), self._heard
-        found = {lane(*row) for row in await db.fetch(_LANES)}
-        self._forget(self._known - found, heard)
-        new = (found - self._known) | (found & self._missed)
+        begun, heard, takes = _monotonic(), self._heard, self._takes
+        was_held = bool(self._held)
+        heads: dict[str, Key] = {lane(*row[:2]): (row[2], row[3]) for row in await db.fetch(_LANES)}
+        waited_for = list(self._purse.waited_for())
+        versions = await budget_rows.versions(db, waited_for) if waited_for else {}
+        self._forget(self._known - heads.keys(), heard)
+        new = (heads.keys() - self._known) | (heads.keys() & self._missed)
         self._missed.clear()
         self._known |= new
-        waited_for = list(self._purse.waited_for())
-        if begun >= self._anew_at:
-            self._anew_at = begun + ANEW_S
-            self._floors.clear()
-            self._purse.revive(waited_for)
-        elif waited_for:
-            versions = await budget_rows.versions(db, waited_for)
+        if not was_held and takes == self._takes:
+            # Takes know better than what was seen while they were under way.
+            self._floors.lower(heads)
+            for name, key in heads.items():
+                if self._purse.head(name) not in (None, key):
+                    self._purse.unpark(name)
             self._purse.revive([key for key in waited_for if versions.get(key) != self._versions.get(key)])
         self._look_at = begun + max(LOOK_S, SHARE * (_monotonic() - begun))
         if new:
@@ -193,12 +227,18 @@ class Lanes:
         self._held = {name for queues in takes for name in self._in_sight(queues)} if self._known else set()
         if not self._held:
             return
+        self._takes += 1
         self._floors.begin()
+        self._purse.begin()
         keys = {key for name in self._held for key in parts(name)[1].split(",")}
         for bucket, version in await budget_rows.hold(db, keys):
-            keys.remove(bucket.budget.key)
+            key = bucket.budget.key
+            keys.remove(key)
             self._purse.restore(bucket)
-            self._versions[bucket.budget.key] = version
+            if key in self._purse.waited_for() and self._versions.get(key) != version:
+                # Whoever waits for it has not heard of that yet.
+                self._purse.revive([key])
+            self._versions[key] = version
         for key in keys:
             self._purse.remove(key)
 
@@ -235,13 +275,14 @@ class Lanes:
     def end(self) -> None:
         """The takes are over, and certain."""
         if self._held:
-            self._floors.end(self._reached)
             self._held.clear()
+            self._floors.end(self._reached)
+            self._purse.end()
 
     def stop(self) -> None:
         """The takes have failed: nothing that was thought to be paid is."""
-        self._floors.end()
         self._held.clear()
+        self._floors.end()
         # Who waits is not known any more, and so not who is to be told.
         self._purse.clear()
         self._missed |= self._known
@@ -253,7 +294,7 @@ class Lanes:
         def sees(name: str) -> bool:
             return not queues or parts(name)[0] in queues
 
-        return [name for name in self._known if sees(name) and not self._purse.is_parked(name, sees)]
+        return [name for name in self._purse.awake(self._known, sees) if sees(name)]
 
     async def _heads(self, db: Transaction, names: Iterable[str], limit: int, now: int) -> dict[str, list[JobRecord]]:
         """The first ready jobs of lanes: as many as they may be able to pay, and one that waits behind them."""
