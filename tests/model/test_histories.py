@@ -311,10 +311,11 @@ class PostgresHistories(Histories):
     """The store that servers share."""
 
     databases: ClassVar[Databases]
+    kind: ClassVar[type[OnPostgres]] = OnPostgres
 
     def make(self) -> History:
         self._chunk, postgres_changes.FEW = postgres_changes.FEW, CHUNK
-        return OnPostgres(self.databases.fresh())
+        return self.kind(self.databases.fresh())
 
     def teardown(self) -> None:
         postgres_changes.FEW = self._chunk
