@@ -43,6 +43,23 @@ class Ear(Recorder):
                 await self._told.wait()
 
 
+class Led(PostgresStore):
+    """A server that renews its lease when the test does it."""
+
+    async def _keep_lease(self) -> None:
+        """Nothing."""
+
+
+class Deaf(PostgresStore):
+    """A server to which no notification comes, as behind a pooler."""
+
+    async def _listen(self) -> None:
+        """Nothing."""
+
+
+either = pytest.mark.parametrize("kind", [PostgresStore, Deaf], ids=["hears", "looks"])
+
+
 class Server(Bench):
     """A server, and where its database is."""
 
@@ -51,16 +68,23 @@ class Server(Bench):
         self.ear = heard
         self.url = url
 
+    async def renew(self) -> None:
+        """Renew its lease, and see to what others have left behind."""
+        assert isinstance(self.store, PostgresStore)
+        await self.store._renew()
+
 
 @asynccontextmanager
-async def servers(databases: Databases, count: int = 2, max_budgets: int = 100) -> AsyncIterator[list[Server]]:
+async def servers(
+    databases: Databases, count: int = 2, max_budgets: int = 100, kind: type[PostgresStore] = PostgresStore
+) -> AsyncIterator[list[Server]]:
     """Some servers on one new database; their jobs come after one another whoever makes them."""
     url = databases.fresh()
     async with AsyncExitStack() as stack:
         benches: list[Server] = []
         for _ in range(count):
             dice, heard = LoadedDice(), Ear()
-            store = PostgresStore(url, Defaults(retry_limit=2), dice, max_budgets=max_budgets)
+            store = kind(url, Defaults(retry_limit=2), dice, max_budgets=max_budgets)
             await store.open(heard)
             stack.push_async_callback(store.close)
             benches.append(Server(store, heard, dice, url))
@@ -141,6 +165,17 @@ async def held(url: str) -> dict[str, tuple[int, int]]:
         await connection.close()
 
 
+async def expire(server: Server) -> None:
+    """Let the lease of a server run out."""
+    assert isinstance(server.store, PostgresStore)
+    connection = await asyncpg.connect(server.url)
+    try:
+        text = "UPDATE zizq.servers SET lease_until = clock_timestamp() - interval '1 s' WHERE fence = $1"
+        await connection.execute(text, server.store._fence)
+    finally:
+        await connection.close()
+
+
 async def test_servers_together_never_pay_more_than_there_is(databases: Databases) -> None:
     async with servers(databases, 3) as three:
         first = three[0]
@@ -195,11 +230,13 @@ async def test_servers_together_keep_a_rate(databases: Databases) -> None:
             await three[2].store.succeed(taken, now)
 
 
-async def test_what_one_server_gives_back_another_takes(databases: Databases) -> None:
-    async with servers(databases) as (one, other):
+@either
+async def test_what_one_server_gives_back_another_takes(databases: Databases, kind: type[PostgresStore]) -> None:
+    async with servers(databases, kind=kind) as (one, other):
         await one.store.save_budget("a", None, budget("a", 1), NOW)
         ids = await one.enqueue(*[one.job(budgets=(Draw("a", 1),)) for _ in range(4)])
         assert await one.take_ids() == ids[:1]
+        assert await other.take_ids() == []
         await other.ear.hears_of("q")
         assert await other.take_ids() == []
         other.heard.queues.clear()
@@ -211,8 +248,11 @@ async def test_what_one_server_gives_back_another_takes(databases: Databases) ->
         assert await one.take_ids() == ids[2:3]
 
 
-async def test_whoever_stands_behind_a_job_that_another_server_deletes_goes(databases: Databases) -> None:
-    async with servers(databases) as (one, other):
+@either
+async def test_whoever_stands_behind_a_job_that_another_server_deletes_goes(
+    databases: Databases, kind: type[PostgresStore]
+) -> None:
+    async with servers(databases, kind=kind) as (one, other):
         await one.store.save_budget("a", None, budget("a", 3), NOW)
         small, large, behind = await one.enqueue(*[one.job(budgets=(Draw("a", cost),)) for cost in (1, 3, 1)])
         assert await one.take_ids() == [small]
@@ -221,6 +261,22 @@ async def test_whoever_stands_behind_a_job_that_another_server_deletes_goes(data
         assert await other.delete(large) == 1
         await one.ear.hears_of("q")
         assert await one.take_ids() == [behind]
+
+
+async def test_what_a_dead_server_held_of_a_budget_comes_back(databases: Databases) -> None:
+    async with servers(databases, kind=Led) as (one, other):
+        await one.store.save_budget("a", None, budget("a", 2), NOW)
+        ids = await one.enqueue(*[one.job(budgets=(Draw("a", 1),)) for _ in range(3)])
+        assert await one.take_ids() == ids[:2]
+        assert await other.take_ids() == []
+        await expire(one)
+        other.heard.queues.clear()
+        await other.renew()
+        assert "q" in other.heard.queues
+        assert await other.take_ids() == ids[:2]
+        # It lives on and does not know: what it says of these jobs changes nothing.
+        assert await one.store.succeed(ids[:2], NOW) == [False, False]
+        assert await held(one.url) == {"a": (2, 2)}
 
 
 async def test_one_of_many_creates_a_budget(databases: Databases) -> None:
@@ -295,8 +351,9 @@ async def test_a_pause_on_one_server_holds_on_all(databases: Databases) -> None:
         assert left
 
 
-async def test_a_queue_that_another_server_resumes_is_told_of(databases: Databases) -> None:
-    async with servers(databases) as (one, other):
+@either
+async def test_a_queue_that_another_server_resumes_is_told_of(databases: Databases, kind: type[PostgresStore]) -> None:
+    async with servers(databases, kind=kind) as (one, other):
         await one.store.save_budget("a", None, budget("a", 3), NOW)
         ids = await one.enqueue(one.job(), one.job(budgets=(Draw("a", 1),)))
         await one.store.pause_queue("q", NOW)
@@ -307,8 +364,11 @@ async def test_a_queue_that_another_server_resumes_is_told_of(databases: Databas
         assert await one.take_ids() == ids
 
 
-async def test_nobody_waits_behind_a_job_of_a_queue_that_another_server_pauses(databases: Databases) -> None:
-    async with servers(databases) as (one, other):
+@either
+async def test_nobody_waits_behind_a_job_of_a_queue_that_another_server_pauses(
+    databases: Databases, kind: type[PostgresStore]
+) -> None:
+    async with servers(databases, kind=kind) as (one, other):
         await one.store.save_budget("a", None, budget("a", 2), NOW)
         small, _, behind = await one.enqueue(
             *[one.job(queue, budgets=(Draw("a", cost),)) for queue, cost in (("q", 1), ("p", 2), ("q", 1))]
