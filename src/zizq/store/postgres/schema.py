@@ -72,7 +72,9 @@ MIGRATIONS = [
 
     -- The servers, each with its lease. Its clock is the database's, so that those of the servers do not matter.
     CREATE SEQUENCE zizq.fences;
-    CREATE TABLE zizq.servers (
+    -- Unlogged, so that a crash of the database or a failover ends all leases: its last moments may have undone takes
+    -- and settlings, and servers that begin anew do not go by what they remember of those.
+    CREATE UNLOGGED TABLE zizq.servers (
         fence bigint PRIMARY KEY,
         name text NOT NULL,
         started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
