@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 from asyncpg.pool import PoolConnectionProxy
 
 from zizq.errors import ConfigError, Unavailable
@@ -30,6 +31,8 @@ LONG_S = 3600.0
 """The same of upkeep, which other calls do not wait for."""
 AT_ODDS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Two transactions were in each other's way, and this one was undone: it may be tried again."""
+TROUBLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What is raised where the database cannot be reached, or cannot do it."""
 ATTEMPTS = 5
 """How often a transaction is begun that others are in the way of."""
 _WAYS = ("seqscan", "bitmapscan", "hashjoin", "mergejoin")
@@ -47,6 +50,7 @@ _BEGIN_READING = "; ".join(
         "SET LOCAL work_mem = '64MB'",
     ]
 )
+_WRITES = SessionAttribute.read_write
 T = TypeVar("T")
 
 
@@ -89,11 +93,12 @@ class Database:
                 max_size=CONNECTIONS,
                 command_timeout=PATIENCE_S,
                 timeout=PATIENCE_S,
+                target_session_attrs=_WRITES,
                 statement_cache_size=self._cache,
                 connection_class=_Plain,
                 server_settings={"application_name": "zizq", "jit": "off"} if self._cache else {},
             )
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        except (*TROUBLE, ValueError) as error:
             raise ConfigError(f"cannot reach the database: {error}: is it up, and is the address right?") from error
 
     async def close(self) -> None:
@@ -171,15 +176,19 @@ class Database:
         ended = asyncio.Event()
         try:
             db: Connection = await asyncpg.connect(
-                self._url, timeout=PATIENCE_S, command_timeout=PATIENCE_S, statement_cache_size=0
+                self._url,
+                timeout=PATIENCE_S,
+                command_timeout=PATIENCE_S,
+                statement_cache_size=0,
+                target_session_attrs=_WRITES,
             )
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        except (*TROUBLE, ValueError) as error:
             raise Unavailable(f"cannot listen ({error})") from error
         try:
             db.add_termination_listener(lambda _: ended.set())
             await db.add_listener(channel, lambda connection, pid, name, payload: heard(str(payload)))
             yield ended
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except TROUBLE as error:
             raise Unavailable(f"cannot listen ({error})") from error
         finally:
             db.terminate()
@@ -193,15 +202,27 @@ class Database:
                 try:
                     await db.execute(begin)
                     yield db
-                except BaseException:
-                    if not db.is_closed():
-                        await asyncio.shield(db.execute("ROLLBACK"))
+                    await db.execute("COMMIT")
+                except BaseException as error:
+                    await _undo(db, error)
                     raise
-                await db.execute("COMMIT")
         except AT_ODDS as error:
             raise AtOdds(f"others change the same jobs just now ({error}): try again") from error
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except TROUBLE as error:
             self.trouble = f"{type(error).__name__}: {error}"
             raise Unavailable(f"the database cannot do it just now ({self.trouble})") from error
         if begin is not _BEGIN_READING:
             self.trouble = None
+
+
+async def _undo(db: Transaction, error: BaseException) -> None:
+    """End a transaction in which something was raised. A connection that does not answer is given up."""
+    try:
+        if isinstance(error, TimeoutError):
+            db.terminate()
+        else:
+            await asyncio.shield(db.execute("ROLLBACK"))
+    except TROUBLE:
+        # It may be gone already, and then the pool has it back.
+        with suppress(asyncpg.InterfaceError):
+            db.terminate()

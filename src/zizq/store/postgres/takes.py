@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from zizq.engine import decide
+from zizq.engine.purse import Key
 from zizq.job import JobRecord
 from zizq.store.postgres.claims import Claimed, Take, claim
 from zizq.store.postgres.database import Transaction
@@ -43,13 +44,15 @@ class TakeCalls(SettleCalls):
 
     async def _take_all(self, calls: Sequence[Take]) -> Sequence[list[JobRecord]]:
         fence, first = self._fence, self._turn
-        reached = NOWHERE
+        reached: Mapping[Collection[str], Key | None] = NOWHERE
         self._floors.begin()
         try:
             claimed = await self._db.again(partial(self._claim_all, fence, calls))
             reached = {queues: one.reached for queues, one in claimed.items()}
         except BaseException:
             self._doubtful.append((fence, first, self._turn))
+            # As if nothing had been found: looking around tells of what there is, once that can be seen again.
+            reached = {call.queues: None for call in calls}
             raise
         finally:
             self._floors.end(reached)
