@@ -7,10 +7,25 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
+from typing import IO, Any
 
 ZIZQ = [sys.executable, "-m", "zizq"]
+PATIENCE_S = 45.0
+"""How long something may take that must happen; on a quiet machine it is there at once."""
+
+
+def wait(condition: Callable[[], Any], what: str = "it") -> None:
+    """Wait until a condition is true."""
+    until = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < until, f"{what} did not happen in time"
+        time.sleep(0.01)
 
 
 class ServerProcess:
@@ -20,11 +35,15 @@ class ServerProcess:
         root: The folder of its store.
         flags: More flags.
         admin: Whether it serves the admin API too.
+        program: What runs `zizq`.
     """
 
-    def __init__(self, root: Path, *flags: str, admin: bool = False) -> None:
+    def __init__(self, root: Path, *flags: str, admin: bool = False, program: Sequence[str] = ZIZQ) -> None:
         self._root = root
         self._flags = flags
+        self._program = program
+        self.said: list[dict[str, Any]] = []
+        """Its log so far, over restarts: the fields of each line."""
         self._last = "admin" if admin else "primary"
         self._port = self._admin_port = "0"
         self._process: subprocess.Popen[str] | None = None
@@ -33,12 +52,16 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
-        command = [*ZIZQ, "serve", "--root-dir", str(self._root), "--port", self._port, "--log-format", "json"]
+        command = [*self._program, "serve", "--root-dir", str(self._root), "--port", self._port]
         command += ["--admin-port", self._admin_port] if self._last == "admin" else ["--no-admin"]
-        self._process = subprocess.Popen([*command, *self._flags], stdout=subprocess.PIPE, text=True)
+        command += ["--log-format", "json", *self._flags]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            fields = json.loads(line)["fields"]
+        lines: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self._reader = threading.Thread(target=self._read, args=(self._process.stdout, lines.put), daemon=True)
+        self._reader.start()
+        while (line := lines.get()) is not None:
+            fields = line["fields"]
             if fields.get("api") == "primary":
                 self.url = f"{fields['scheme']}://{fields['addr']}"
                 self._port = fields["addr"].rpartition(":")[2]
@@ -48,6 +71,15 @@ class ServerProcess:
             if fields.get("api") == self._last:
                 return
         raise RuntimeError(f"the server ended with {self._process.wait()} before it listened")
+
+    def _read(self, log: IO[str], put: Callable[[dict[str, Any] | None], None]) -> None:
+        """Read its log to the end, so that it never waits for a reader."""
+        with log:
+            for text in log:
+                line = json.loads(text)
+                self.said.append(line["fields"])
+                put(line)
+        put(None)
 
     @property
     def pid(self) -> int:
@@ -72,8 +104,7 @@ class ServerProcess:
         assert self._process is not None
         self._process.send_signal(number)
         status = self._process.wait(30)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._reader.join()
         self._process = None
         return status
 
