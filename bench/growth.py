@@ -57,9 +57,9 @@ def run(command: str, *, rounds: int, size: float) -> dict[str, object]:
     samples: dict[str, Samples] = {"backlog": {}, "workers": {}}
     for number in range(rounds):
         backlogs = BACKLOGS if number == 0 else BACKLOGS[:-1]
-        for kind, sizes, measure in (("backlog", backlogs, backlog), ("workers", FLEETS, fleet)):
-            for one in sizes:
-                count = max(1000, int(one * size)) if kind == "backlog" else one
+        queued = sorted({max(1000, int(jobs * size)) for jobs in backlogs})
+        for kind, sizes, measure in (("backlog", queued, backlog), ("workers", FLEETS, fleet)):
+            for count in sizes:
                 _note(samples[kind], str(count), measure(count, max(1000, int(PROBE * size))))
                 print(f"round {number + 1}/{rounds}: {kind} {count:,}: done", file=sys.stderr)
     return {"command": f"`{command}` ({report.machine()})", **samples}

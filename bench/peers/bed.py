@@ -76,7 +76,7 @@ class Bed:
         worker = self.system.workers[settings]
         command = [word.format(url=self.server.url) for word in worker.command]
         kind = "default" if settings == "default" else "best"
-        env = self._env(kind) | {"BENCH_CONCURRENCY": str(worker.concurrency)}
+        env = self._env(kind) | {"BENCH_CONCURRENCY": str(worker.concurrency), **worker.variables}
         words = [self._bin / command[0], *command[1:]] if command else self._python("work", self.system.module)
         with Program(words, env=env, stderr=self._log) as program:
             self._worker = program

@@ -7,7 +7,7 @@ what one command can start on two cores; `wide` has a hundred jobs at once, or a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench.peers import servers
 from bench.peers.servers import Kind
@@ -23,11 +23,13 @@ class Worker:
         label: What sets it apart, as the page says it.
         command: Program and arguments; `{url}` is the server's address. Empty is our loop around the system's client.
         concurrency: Jobs at once, for systems that are told in code.
+        variables: What it is told by the environment.
     """
 
     label: str
     command: Sequence[str] = ()
     concurrency: int = 0
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ ALL = {
     }, "failed and not tried again, once they are found some minutes later"),
     "dramatiq": System("Dramatiq", "dramatiq", REDIS, 10_000, {
         "default": Worker("2 processes, 8 threads each", DRAMATIQ),
-        "best": Worker("2 processes, 2 threads each", [*DRAMATIQ, "-p", "2", "-t", "2"]),
+        "best": Worker("2 processes, 2 threads each, prefetch 1,000", [*DRAMATIQ, "-p", "2", "-t", "2"],
+                       variables={"dramatiq_queue_prefetch": "1000"}),
         "wide": Worker("1 process, 100 threads", [*DRAMATIQ, "-p", "1", "-t", "100"]),
     }, "given to others when a worker has been silent for a minute", bulk=False),
     "huey-redis": System("Huey on Redis", "huey_redis", REDIS, 12_000, {
@@ -151,12 +154,12 @@ ALL = {
     }, "lost: they are off the queue before they run", bulk=False),
     "arq": System("arq", "arq", REDIS, 3_000, {
         "default": Worker("10 at once", ARQ),
-        "best": Worker("100 at once, polls each 5 ms, quiet, no results, uvloop", ARQ_QUIET, 100),
+        "best": Worker("500 at once, polls each 5 ms, quiet, no results, uvloop", ARQ_QUIET, 500),
         "wide": Worker("100 at once, quiet", ARQ_QUIET, 100),
     }, "run again when their time limit of 5 minutes is over", "old-redis", bulk=False),
     "saq": System("SAQ", "saq", REDIS, 5_000, {
         "default": Worker("10 at once", SAQ),
-        "best": Worker("32 at once, uvloop, no results", SAQ, 32),
+        "best": Worker("2 processes, 32 at once each, uvloop, no results", [*SAQ, "--workers", "2"], 32),
         "wide": Worker("100 at once, uvloop", SAQ, 100),
     }, "found by a sweep each minute; not tried again unless the job asks for it", "old-redis", bulk=False),
     "taskiq": System("Taskiq", "taskiq", REDIS, 6_000, {
@@ -176,17 +179,17 @@ ALL = {
     }, "stay `doing` until the application asks for stalled jobs and retries them"),
     "pgqueuer": System("PgQueuer", "pgqueuer", POSTGRESQL, 8_000, {
         "default": Worker("batches of 10"),
-        "best": Worker("batches of 500", concurrency=500),
+        "best": Worker("batches of 1,000", concurrency=1000),
         "wide": Worker("batches of 100", concurrency=100),
     }, "given to others 30 s after the last heartbeat"),
     "oban": System("Oban for Python", "oban", POSTGRESQL, 8_000, {
         "default": Worker("10 at once", concurrency=10),
         "best": Worker("200 at once", concurrency=200),
         "wide": Worker("100 at once", concurrency=100),
-    }, "rescued by a sweep each minute, once their node's record is a minute old"),
+    }, "rescued by a sweep each minute when they have run for 5"),
     "beanstalkd": System("beanstalkd", "beanstalkd", BEANSTALKD, 20_000, {
         "default": Worker("1 connection"),
-        "best": Worker("2 connections, a thread each", concurrency=2),
+        "best": Worker("4 connections, a thread each", concurrency=4),
         "wide": Worker("100 connections, a thread each", concurrency=100),
     }, "given to others when the connection ends", bulk=False),
     "nats": System("NATS JetStream", "nats", NATS, 20_000, {

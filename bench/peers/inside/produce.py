@@ -13,10 +13,11 @@ import importlib
 import inspect
 import itertools
 import json
+import os
 import threading
 import time
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import uvloop
 
@@ -69,8 +70,8 @@ class Order:
         return [payload(time.monotonic()) | {"do": self._said.do, "number": number} for number in numbers]
 
 
-async def run_async(system: ModuleType, order: Order, callers: int, *, bulk: bool) -> int:
-    """Enqueue from tasks; how many."""
+async def run_async(system: ModuleType, order: Order, callers: int, *, bulk: bool) -> NoReturn:
+    """Enqueue from tasks."""
     barrier, done = asyncio.Barrier(callers), 0
 
     async def send(payloads: list[dict[str, Any]]) -> None:
@@ -89,11 +90,11 @@ async def run_async(system: ModuleType, order: Order, callers: int, *, bulk: boo
 
     await system.open_client()
     await asyncio.gather(*(caller() for _ in range(callers)))
-    return done
+    tell_and_end(order, done)
 
 
-def run_sync(system: ModuleType, order: Order, callers: int, *, bulk: bool) -> int:
-    """Enqueue from threads; how many."""
+def run_sync(system: ModuleType, order: Order, callers: int, *, bulk: bool) -> NoReturn:
+    """Enqueue from threads."""
     barrier, done = threading.Barrier(callers, action=order.begin), []
 
     def send(payloads: list[dict[str, Any]]) -> None:
@@ -119,7 +120,14 @@ def run_sync(system: ModuleType, order: Order, callers: int, *, bulk: bool) -> i
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(done)
+    tell_and_end(order, sum(done))
+
+
+def tell_and_end(order: Order, timed: int) -> NoReturn:
+    """Print the line, and be gone: pools of connections may take their time to close, or never do."""
+    told = {"jobs": order.warmed + timed, "timed": timed, "began": order.began, "ended": time.monotonic()}
+    print(json.dumps(told), flush=True)
+    os._exit(0)
 
 
 def main() -> None:
@@ -137,12 +145,9 @@ def main() -> None:
     order = Order(said, bulk=bulk)
     callers = BULKS if bulk else {"one": 1}.get(said.shape, MANY)
     if inspect.iscoroutinefunction(system.enqueue):
-        timed = uvloop.run(run_async(system, order, callers, bulk=bulk))
+        uvloop.run(run_async(system, order, callers, bulk=bulk))
     else:
-        timed = run_sync(system, order, callers, bulk=bulk)
-    ended = time.monotonic()
-    told = {"jobs": order.warmed + timed, "timed": timed, "began": order.began, "ended": ended}
-    print(json.dumps(told), flush=True)
+        run_sync(system, order, callers, bulk=bulk)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ async def prepare() -> None:
 async def open_client() -> None:
     """Connect."""
     pool = AsyncConnectionPool(URL, min_size=4, max_size=MANY, open=False)
-    await pool.open()
+    await pool.open(wait=True)
     pools.append(Oban(pool=pool))
 
 
