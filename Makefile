@@ -51,7 +51,7 @@ docs: $(VENV)/installed  ## make the pages that are drawn from the code
 pictures: $(VENV)/installed system  ## take the pictures of the dashboard in docs/images
 	PYTHONPATH=tests $(BIN)/python -m browser.pictures
 
-bench: $(VENV)/installed  ## measure speed, beside other queues, into bench/README.md
+bench: $(VENV)/installed  ## measure speed, beside other queues, into bench/README.md and docs/benchmarks.md
 	$(BIN)/python -m bench all --write
 
 clean:  ## remove the environment and what the tools left

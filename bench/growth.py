@@ -116,12 +116,14 @@ def fleet(workers: int, probe: int) -> Figures:
 def page(results: Mapping[str, object]) -> str:
     """The tables, and what they are of."""
     shown = pictures(results)
-    return "\n\n".join([
+    parts = [
+        report.caution(str(results["command"])),
         f"Made by {results['command']}",
         "\n".join(f"![{title}](images/{name}.svg)" for name, (title, _) in shown.items()),
         _table("queued jobs", results["backlog"], BY_BACKLOG),
         _table("workers", results["workers"], BY_FLEET),
-    ])  # fmt: skip
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def pictures(results: Mapping[str, object]) -> dict[str, tuple[str, str]]:

@@ -79,6 +79,13 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {system}, a synced append of 4 KiB takes {millis(_sync_time())} ms"
 
 
+def caution(commands: str) -> str:
+    """What a page says of figures that were made with a share of the jobs; empty where it was all of them."""
+    if "--size" not in commands:
+        return ""
+    return "**This was a trial**, with a share of the jobs, on a machine with other work: take no figure from it."
+
+
 def fill(table: Table) -> None:
     """Put a table into its place in README.md."""
     put(README, table.name, f"{table}\n\nMachine: {machine()}.")

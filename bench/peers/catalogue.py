@@ -40,7 +40,7 @@ class System:
         name: As the page calls it.
         module: Its file in `systems/`.
         server: What it keeps its jobs in.
-        jobs: How many a drain takes, for some seconds of it.
+        jobs: How many a drain takes, for some seconds of it: at best settings, and as it comes.
         workers: `default`, `best` and `wide`.
         environment: Where its packages are: `main`, `old-redis`, or `ours`.
         bulk: Whether it can enqueue many at once.
@@ -50,7 +50,7 @@ class System:
     name: str
     module: str
     server: Kind
-    jobs: int
+    jobs: tuple[int, int]
     workers: Mapping[str, Worker]
     crash: str
     environment: str = "main"
@@ -119,80 +119,80 @@ PROCRASTINATE = ["procrastinate", "-a", f"{SYSTEMS}.procrastinate.app", "worker"
 PROCRASTINATE_QUIET = [*PROCRASTINATE[:1], "--log-level", "error", *PROCRASTINATE[1:]]
 
 ALL = {
-    "zizq": System("zizq", "zizq", ZIZQ, 100_000, OURS, "given to another worker when the connection ends", "ours"),
-    "zizq-fsync": System("zizq", "zizq", ZIZQ_AS_IT_COMES, 100_000, OURS, "as above", "ours"),
-    "celery": System("Celery", "celery", REDIS, 6_000, {
+    "zizq": System("zizq", "zizq", ZIZQ, (100_000, 6_000), OURS, "given to others when the connection ends", "ours"),
+    "zizq-fsync": System("zizq", "zizq", ZIZQ_AS_IT_COMES, (100_000, 6_000), OURS, "as above", "ours"),
+    "celery": System("Celery", "celery", REDIS, (4_000, 3_000), {
         "default": Worker("2 processes", [*CELERY]),
         "best": Worker("2 processes, lean, prefetch 128", [*CELERY, *LEAN, "-c", "2"]),
         "wide": Worker("16 processes, lean", [*CELERY, *LEAN[:3], "-c", "16"]),
     }, "acknowledged before they run, and so lost; those only fetched are back after an hour", bulk=False),
-    "celery-threads": System("Celery, threads", "celery", REDIS, 6_000, {
+    "celery-threads": System("Celery, threads", "celery", REDIS, (4_000, 3_000), {
         "default": Worker("2 threads", [*CELERY, "-P", "threads"]),
         "best": Worker("8 threads, lean, prefetch 128", [*CELERY, *LEAN, "-P", "threads", "-c", "8"]),
         "wide": Worker("100 threads, lean", [*CELERY, *LEAN[:3], "-P", "threads", "-c", "100"]),
     }, "as above", bulk=False),
-    "rq": System("RQ", "rq", REDIS, 1_500, {
+    "rq": System("RQ", "rq", REDIS, (1_000, 200), {
         "default": Worker("a fork for each job", ["rq", *RQ]),
         "best": Worker("SimpleWorker: no fork", ["rq", *RQ, "-w", "rq.SimpleWorker"]),
         "wide": Worker("16 processes, no fork", ["rq", "worker-pool", *RQ[1:], "-n", "16", "-w", "rq.SimpleWorker"]),
     }, "failed and not tried again, once they are found some minutes later"),
-    "dramatiq": System("Dramatiq", "dramatiq", REDIS, 10_000, {
+    "dramatiq": System("Dramatiq", "dramatiq", REDIS, (12_000, 8_000), {
         "default": Worker("2 processes, 8 threads each", DRAMATIQ),
         "best": Worker("2 processes, 2 threads each, prefetch 1,000", [*DRAMATIQ, "-p", "2", "-t", "2"],
                        variables={"dramatiq_queue_prefetch": "1000"}),
         "wide": Worker("1 process, 100 threads", [*DRAMATIQ, "-p", "1", "-t", "100"]),
     }, "given to others when a worker has been silent for a minute", bulk=False),
-    "huey-redis": System("Huey on Redis", "huey_redis", REDIS, 12_000, {
+    "huey-redis": System("Huey on Redis", "huey_redis", REDIS, (15_000, 8_000), {
         "default": Worker("1 thread", HUEY_REDIS),
         "best": Worker("2 processes", [*HUEY_REDIS, "-k", "process", "-w", "2"]),
         "wide": Worker("100 threads", [*HUEY_REDIS, "-w", "100"]),
     }, "lost: they are off the queue before they run", bulk=False),
-    "huey-sqlite": System("Huey on SQLite", "huey_sqlite", SQLITE, 3_000, {
+    "huey-sqlite": System("Huey on SQLite", "huey_sqlite", SQLITE, (2_000, 1_000), {
         "default": Worker("1 thread", HUEY_SQLITE),
         "best": Worker("1 thread, polls each ms", [*HUEY_SQLITE, "-d", "0.001", "-m", "0.001"]),
         "wide": Worker("100 threads", [*HUEY_SQLITE, "-w", "100"]),
     }, "lost: they are off the queue before they run", bulk=False),
-    "arq": System("arq", "arq", REDIS, 3_000, {
+    "arq": System("arq", "arq", REDIS, (3_000, 1_000), {
         "default": Worker("10 at once", ARQ),
         "best": Worker("500 at once, polls each 5 ms, quiet, no results, uvloop", ARQ_QUIET, 500),
         "wide": Worker("100 at once, quiet", ARQ_QUIET, 100),
     }, "run again when their time limit of 5 minutes is over", "old-redis", bulk=False),
-    "saq": System("SAQ", "saq", REDIS, 5_000, {
+    "saq": System("SAQ", "saq", REDIS, (4_000, 3_000), {
         "default": Worker("10 at once", SAQ),
         "best": Worker("2 processes, 32 at once each, uvloop, no results", [*SAQ, "--workers", "2"], 32),
         "wide": Worker("100 at once, uvloop", SAQ, 100),
     }, "found by a sweep each minute; not tried again unless the job asks for it", "old-redis", bulk=False),
-    "taskiq": System("Taskiq", "taskiq", REDIS, 6_000, {
+    "taskiq": System("Taskiq", "taskiq", REDIS, (6_000, 5_000), {
         "default": Worker("2 processes, 100 at once each", TASKIQ),
         "best": Worker("2 processes, prefetch 100, no parsing", [*TASKIQ, "--no-parse", "--max-prefetch", "100"]),
         "wide": Worker("1 process, 100 at once", [*TASKIQ, "-w", "1", "--max-async-tasks", "100"]),
     }, "given to others after 10 minutes", bulk=False),
-    "streaq": System("streaQ", "streaq", REDIS, 6_000, {
+    "streaq": System("streaQ", "streaq", REDIS, (2_000, 1_500), {
         "default": Worker("16 at once", STREAQ),
         "best": Worker("2 processes, 100 at once each, no results", [*STREAQ, "-w", "2"], 100),
         "wide": Worker("100 at once", STREAQ, 100),
     }, "given to others after a minute"),
-    "procrastinate": System("Procrastinate", "procrastinate", POSTGRESQL, 1_500, {
+    "procrastinate": System("Procrastinate", "procrastinate", POSTGRESQL, (1_000, 400), {
         "default": Worker("1 at once", PROCRASTINATE),
         "best": Worker("20 at once, quiet", [*PROCRASTINATE_QUIET, "-c", "20"]),
         "wide": Worker("100 at once, quiet", [*PROCRASTINATE_QUIET, "-c", "100"]),
     }, "stay `doing` until the application asks for stalled jobs and retries them"),
-    "pgqueuer": System("PgQueuer", "pgqueuer", POSTGRESQL, 8_000, {
+    "pgqueuer": System("PgQueuer", "pgqueuer", POSTGRESQL, (15_000, 4_000), {
         "default": Worker("batches of 10"),
         "best": Worker("batches of 1,000", concurrency=1000),
         "wide": Worker("batches of 100", concurrency=100),
     }, "given to others 30 s after the last heartbeat"),
-    "oban": System("Oban for Python", "oban", POSTGRESQL, 8_000, {
+    "oban": System("Oban for Python", "oban", POSTGRESQL, (6_000, 2_000), {
         "default": Worker("10 at once", concurrency=10),
         "best": Worker("200 at once", concurrency=200),
         "wide": Worker("100 at once", concurrency=100),
     }, "rescued by a sweep each minute when they have run for 5"),
-    "beanstalkd": System("beanstalkd", "beanstalkd", BEANSTALKD, 20_000, {
+    "beanstalkd": System("beanstalkd", "beanstalkd", BEANSTALKD, (25_000, 15_000), {
         "default": Worker("1 connection"),
         "best": Worker("4 connections, a thread each", concurrency=4),
         "wide": Worker("100 connections, a thread each", concurrency=100),
     }, "given to others when the connection ends", bulk=False),
-    "nats": System("NATS JetStream", "nats", NATS, 20_000, {
+    "nats": System("NATS JetStream", "nats", NATS, (30_000, 5_000), {
         "default": Worker("fetches 1 at a time"),
         "best": Worker("fetches 500 at a time", concurrency=500),
         "wide": Worker("fetches 100 at a time", concurrency=100),

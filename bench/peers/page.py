@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from bench import plot
 from bench.peers.catalogue import ALL, System
 from bench.peers.results import SYNCED, Results, key
-from bench.report import markdown
+from bench.report import caution, markdown
 
 ENQUEUE = (
     """Jobs a second: one after the other by one caller, by 64 callers at once, and a hundred a request by four."""
@@ -16,10 +16,10 @@ WORK = """Jobs a second that one worker has run and had acknowledged.
 That is as it comes, as fast as we could set it, while jobs are enqueued, and with jobs that wait for 10 ms."""
 LATENCY = """Milliseconds from just before the enqueue to the first line of the handler: median / p99.
 Each is the median of the rounds.
-A star says that not all jobs had run 15 s after the last was sent; what had run counts."""
+A star says that not all jobs had run 10 s after the last was sent; what had run counts."""
 SYNCED_TEXT = "Jobs a second with every write synced to the disk."
 COST = """Processor time for each job of a drain at best settings, of all processes of server and worker.
-Beside it is what a queue of a million costs, or of as many as were enqueued in 15 s: memory of the server and disk for
+Beside it is what a queue of a million costs, or of as many as were enqueued in 10 s: memory of the server and disk for
 each job, and the time until a server that was stopped is back and knows of all."""
 KILLS = """Fifty jobs are enqueued, a worker begins as many as it can, it is killed, and another is started at once.
 All is at default settings, but for how many jobs run at once.
@@ -31,7 +31,8 @@ Cell = Callable[[str, System], str]
 def page(results: Results, versions: Mapping[str, str]) -> str:
     """All of it."""
     told = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return "\n\n".join([
+    parts = [
+        caution(" ".join(results.commands)),
         "Made by\n\n" + "\n".join(f"- {command}" for command in results.commands),
         f"Versions: {told}",
         *(f"![{title}](images/{name}.svg)" for name, title, _ in _pictures(results)),
@@ -42,7 +43,8 @@ def page(results: Results, versions: Mapping[str, str]) -> str:
         "### Cost", *_cost(results),
         "### A worker dies by kill -9", *_kills(results),
         *_failures(results),
-    ])  # fmt: skip
+    ]  # fmt: skip
+    return "\n\n".join(part for part in parts if part)
 
 
 def pictures(results: Results) -> dict[str, str]:
@@ -102,9 +104,12 @@ def _work(results: Results) -> Sequence[str]:
 
     return [WORK,
             _table(_rows(results), {
-                "system": _name, "as it comes": worker("default"), "drain": _cell(results, "drain default"),
-                "best": worker("best"), "drain at best": _cell(results, "drain"),
-                "enqueue and drain": _cell(results, "mixed"),
+                "system": _name, "as it comes": worker("default"), "of jobs": _cell(results, "drain default jobs"),
+                "drain": _cell(results, "drain default"), "at best": worker("best"),
+                "of so many": _cell(results, "drain jobs"), "drain at best": _cell(results, "drain"),
+            }, 1),
+            _table(_rows(results), {
+                "system": _name, "at best": worker("best"), "enqueue and drain": _cell(results, "mixed"),
                 "wide": worker("wide"), "10 ms jobs": _cell(results, "io"),
             }, 1)]  # fmt: skip
 

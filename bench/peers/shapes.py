@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from bench.peers.bed import Bed
 from bench.report import quantile
 
-ENQUEUE_S = 2.0
-FILL_S = 15.0
+ENQUEUE_S = 1.5
+FILL_S = 10.0
 BACKLOG = 1_000_000
-LATENCIES = {"idle": (10, 3.0), "paced": (1000, 4.0)}
+LATENCIES = {"idle": (10, 5.0), "paced": (1000, 3.0)}
 """Jobs a second, and for how many seconds."""
-CATCH_UP_S = 15.0
+CATCH_UP_S = 10.0
 """For those who cannot keep up with a thousand a second: what has run by then counts."""
 HELD_JOBS = 50
 SETTLE_S = 1.5
@@ -46,8 +46,9 @@ def drain(settings: str) -> Callable[[Bed, float], Figures]:
 
     def measure(bed: Bed, size: float) -> Figures:
         name = {"default": "drain default", "best": "drain"}[settings]
-        rate, cpu = _drain(bed, settings, _count(bed, size), "nothing")
-        return {name: rate, **({} if settings == "default" else cpu)}
+        jobs = _count(bed, size, settings)
+        rate, cpu = _drain(bed, settings, jobs, "nothing")
+        return {name: rate, f"{name} jobs": jobs, **({} if settings == "default" else cpu)}
 
     return measure
 
@@ -152,7 +153,7 @@ SHAPES = {
     "drain": Shape(drain("best"), synced=True),
     "default": Shape(drain("default")),
     "mixed": Shape(mixed),
-    "idle": Shape(latency("idle")),
+    "idle": Shape(latency("idle"), once=True),
     "paced": Shape(latency("paced")),
     "io": Shape(io),
     "backlog": Shape(backlog, once=True),
@@ -160,8 +161,9 @@ SHAPES = {
 }
 
 
-def _count(bed: Bed, size: float) -> int:
-    return max(50, int(bed.system.jobs * size))
+def _count(bed: Bed, size: float, settings: str = "best") -> int:
+    best, as_it_comes = bed.system.jobs
+    return max(50, int((as_it_comes if settings == "default" else best) * size))
 
 
 def _drain(bed: Bed, settings: str, jobs: int, do: str) -> tuple[float, Figures]:

@@ -88,6 +88,11 @@ def test_the_page_names_command_versions_durability_and_what_failed() -> None:
     assert "| RQ | Redis as it comes: snapshots, minutes may be lost | 1,000 |" in text
 
 
+def test_a_page_of_a_trial_says_so() -> None:
+    assert "This was a trial" in page.page(Results(["`python -m bench peers --size 0.02`"]), {})
+    assert "This was a trial" not in page.page(Results(["`python -m bench peers`"]), {})
+
+
 def test_a_system_without_bulk_says_so() -> None:
     text = page.page(Results(["x"], {"celery": {"one": [1.0]}}), {})
     assert "| no bulk |" in text
