@@ -69,7 +69,7 @@ def bars(title: str, rows: Sequence[Bar], show: str = "{:,.0f}") -> str:
     return _picture(title, TOP + len(rows) * ROW, parts)
 
 
-def ranges(title: str, rows: Sequence[Bar], show: str = "{:,.3g}") -> str:
+def ranges(title: str, rows: Sequence[Bar]) -> str:
     """From one figure of a row to another, as from a median to a p99, on a scale of powers of ten."""
     low = math.floor(math.log10(min([bar.value for bar in rows] + [1.0])))
     high = math.ceil(math.log10(max([bar.spread[0] for bar in rows] + [1.0])))
@@ -91,7 +91,7 @@ def ranges(title: str, rows: Sequence[Bar], show: str = "{:,.3g}") -> str:
         parts += [
             _label(bar.label, y),
             f'<rect class="{kind}" x="{start:.1f}" y="{y + 3}" width="{max(end - start, 2):.1f}" height="10" rx="5"/>',
-            f'<text x="{end + 6:.1f}" y="{y + 12}">{show.format(bar.value)} / {show.format(bar.spread[0])}</text>',
+            f'<text x="{end + 6:.1f}" y="{y + 12}">{_short(bar.value)} / {_short(bar.spread[0])}</text>',
         ]
     return _picture(title, bottom + 20, parts)
 
@@ -130,6 +130,11 @@ def curves(title: str, series: Mapping[str, Sequence[tuple[float, float]]], alon
     if unit:
         parts.append(f'<text class="small" x="80" y="{TOP - 8}">{escape(unit)}</text>')
     return _picture(title, bottom + 42, parts)
+
+
+def _short(value: float) -> str:
+    """A number with some three digits."""
+    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def _label(text: str, y: float) -> str:

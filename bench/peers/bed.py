@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -45,7 +44,7 @@ class Bed:
     def close(self) -> None:
         """End what runs."""
         self._control.stop()
-        self.server.stop(signal.SIGKILL)  # some would save first
+        self.server.end()
         self._log.close()
 
     def produce(self, shape: str, *, settings: str = "best", **options: object) -> Program:

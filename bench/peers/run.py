@@ -89,8 +89,8 @@ def _take(results: Results, turn: Turn, size: float, where: str) -> None:
     try:
         with bed(system, synced=synced) as made:
             figures: Figures = SHAPES[shape].measure(made, size)
-    except RuntimeError as trouble:
-        results.failed(key(name, synced), shape, str(trouble))
+    except Exception as trouble:  # whatever it is, the others go on, and the page says so
+        results.failed(key(name, synced), shape, str(trouble) or repr(trouble))
         print(f"{where}: {name}, {shape}: FAILED: {trouble}", file=sys.stderr)
         return
     results.add(key(name, synced), figures)

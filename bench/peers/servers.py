@@ -31,11 +31,19 @@ class Started:
         url: Where it is.
         store: Where it keeps what it was given.
         user: Who runs it; None is us.
+        at_once: The signal that ends it without saving anything. PostgreSQL has one of its own for that, with which it
+            leaves no shared memory behind.
     """
 
-    def __init__(self, command: Sequence[str | Path], url: str, store: Path, user: str | None = None) -> None:
-        self._command, self.url, self._store = command, url, store
-        self._env = dict(os.environ)
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        url: str,
+        store: Path,
+        user: str | None = None,
+        at_once: signal.Signals = signal.SIGKILL,
+    ) -> None:
+        self._command, self.url, self._store, self._at_once = command, url, store, at_once
         if user is not None:
             self._command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
         self._program: Program | None = None
@@ -50,10 +58,15 @@ class Started:
             self._wait()
         return began
 
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End it."""
+    def stop(self) -> None:
+        """End it in good order."""
         if self._program is not None:
-            self._program.stop(how)
+            self._program.stop()
+
+    def end(self) -> None:
+        """End it at once."""
+        if self._program is not None:
+            self._program.stop(self._at_once)
 
     def cpu(self) -> float:
         """Seconds of processor time of all its processes."""
@@ -79,7 +92,7 @@ class Started:
                 return
             except ConnectionRefusedError:
                 time.sleep(0.005)
-        self.stop(signal.SIGKILL)
+        self.end()
         raise RuntimeError(f"{self._command[0]} would not start: see {self._log.name}")
 
 
@@ -119,7 +132,7 @@ def postgresql(folder: Path, synced: bool) -> Started:
     subprocess.run(["cp", "-a", _cluster(postgres, user), store], check=True)
     where = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"]
     command = [postgres, "-D", store, "-p", str(port), *where]
-    return Started(command, f"postgresql://bench@127.0.0.1:{port}/postgres", store, user)
+    return Started(command, f"postgresql://bench@127.0.0.1:{port}/postgres", store, user, signal.SIGQUIT)
 
 
 def beanstalkd(folder: Path, synced: bool) -> Started:

@@ -131,6 +131,10 @@ def test_ranges_are_drawn_by_powers_of_ten() -> None:
     assert a == pytest.approx(b, abs=0.1)
 
 
+def test_numbers_of_ranges_are_short() -> None:
+    assert "0.51 / 1,235" in plot.ranges("t", [plot.Bar("a", 0.512, [1234.6])])
+
+
 def test_curves_that_are_flat_are_drawn_flat() -> None:
     picture = ET.fromstring(plot.curves("t", {"rate": [(10.0, 5.0), (1000.0, 5.0)]}, "jobs"))
     [line] = picture.iter(f"{SVG}polyline")
