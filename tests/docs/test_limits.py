@@ -9,12 +9,14 @@ from zizq import job
 from zizq.engine import pauses
 from zizq.engine.cron import grammar, rules, schedule
 from zizq.server import endpoint, payload_process, payloads
+from zizq.server import inbox as server_inbox
 from zizq.server.dashboard import boards, guard, jobs, live, present, sessions
 from zizq.server.descriptors import ADMIN
 from zizq.server.http import exchange, load, take
 from zizq.server.http.admin import events as admin_events
 from zizq.server.settings import flag_of, options
 from zizq.store.base import PAGE_BYTES
+from zizq.store.postgres import database, inbox
 from zizq.wire import codec, events, framing
 from zizq.wire.operations import MAX_LIMIT
 from zizq.words import size
@@ -70,6 +72,9 @@ def test_every_option_that_bounds_is_there_with_its_default(name: str, default: 
         ("Entries of a cron group", str(rules.MAX_ENTRIES)),
         ("Characters of a cron", str(grammar.MAX_LENGTH)),
         ("Paused queues", str(pauses.MAX_PAUSED)),
+        ("Posts that are moved", f"{server_inbox.MOST}, and {inbox.MOST_BYTES >> 20} MiB"),
+        ("Connections of a server", str(database.CONNECTIONS + 1)),
+        ("A statement", f"{database.PATIENCE_S:g} s"),
         ("Years", f"{schedule.FIRST_YEAR} to {schedule.LAST_YEAR}"),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ OLD_S, TOO_OLD_S = 60.0, 3600.0
 """The age of a transaction that is worth a word, and one that does harm."""
 MANY_DEAD = 20_000
 """Dead rows that a table may have before it is worth a word: autovacuum begins at 2,000 to 5,000."""
-PER_SERVER = 12
+PER_SERVER = 11
 """Connections that one more server takes."""
 APART_MS = 1000
 LATE_S = 10.0
