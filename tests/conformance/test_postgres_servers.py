@@ -14,6 +14,7 @@ from zizq.errors import Outdated
 from zizq.job import Batch, ErrorRecord, JobRecord, Status
 from zizq.policy import Backoff, Defaults, Retention
 from zizq.store.postgres import leases
+from zizq.store.postgres.database import CONNECTIONS
 from zizq.store.postgres.store import PostgresStore
 from zizq.testing.bench import NOW, Bench, Recorder
 from zizq.testing.clock import LoadedDice
@@ -282,6 +283,26 @@ async def test_what_cannot_be_given_back_now_is_given_back_later(postgres_url: s
         assert await flying(one, *ids) == []
         assert one.heard.freed_by == {1: 2}
         assert await one.take_ids() == ids
+
+
+async def test_long_reads_hold_up_neither_jobs_nor_the_lease(postgres_url: str) -> None:
+    async with server(postgres_url) as one:
+        over = asyncio.Event()
+
+        async def read() -> None:
+            async with one.store._db.reading():
+                await over.wait()
+
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as reads:
+            for _ in range(2 * CONNECTIONS):
+                reads.create_task(read())
+            await asyncio.sleep(0)
+            ids = await one.enqueue(one.job(), one.job(unique_key="k"))
+            assert await one.take_ids() == ids
+            assert await one.store.succeed(ids[:1], NOW) == [True]
+            await one.store.release(1)
+            await one.store._renew_lease()
+            over.set()
 
 
 # ── at the same time ──

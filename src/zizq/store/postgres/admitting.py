@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from zizq.budget import Budget
@@ -78,6 +79,15 @@ async def admit(db: Transaction, call: Enqueue, most_budgets: int) -> Admitted:
     await _insert_bound(db, new)
     await budget_rows.bind(db, new)
     return Admitted(outcome, await _fold(db, waiting.values(), call.folds))
+
+
+async def admit_all(db: Transaction, calls: Sequence[Enqueue], most_budgets: int) -> list[Admitted]:
+    """As `admit`, for calls against which nothing can be said: all of them at once."""
+    if not calls:
+        return []
+    together = Enqueue([job for call in calls for job in call.jobs], max(call.now for call in calls))
+    stands = iter((await admit(db, together, most_budgets)).jobs)
+    return [Admitted(list(islice(stands, len(call.jobs)))) for call in calls]
 
 
 def _keys(call: Enqueue) -> set[str]:

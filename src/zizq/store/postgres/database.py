@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import asyncpg
@@ -25,6 +25,8 @@ else:
     Transaction, Connection = PoolConnectionProxy, asyncpg.Connection
 CONNECTIONS = 10
 """How many a server has at most; a database takes a hundred as it comes."""
+SPARE = 5
+"""How many of them are kept for what must not wait behind long reads: takes, what settles jobs, the lease."""
 PATIENCE_S = 10.0
 """The longest that a statement may take, or the wait for a connection: beyond it the call is refused."""
 LONG_S = 3600.0
@@ -77,6 +79,7 @@ class Database:
         self._url = url
         self._cache = 200 if prepared else 0
         self._pool: asyncpg.Pool[Any] | None = None
+        self._room = asyncio.Semaphore(CONNECTIONS - SPARE)
         self.trouble: str | None = None
         """Why the last write was refused; None when writes succeed."""
 
@@ -118,7 +121,7 @@ class Database:
         Raises:
             Unavailable: When the database cannot be asked.
         """
-        async with self._transaction(_BEGIN_READING) as db:
+        async with self._in_room(), self._transaction(_BEGIN_READING) as db:
             yield db
 
     @asynccontextmanager
@@ -127,7 +130,8 @@ class Database:
 
         Args:
             durable: Whether it is to be safe from a power cut when it is over. Where not, the last moments may be lost.
-            hot: Whether its statements find their rows by indexes, whatever the planner guesses.
+            hot: Whether its statements find their rows by indexes, whatever the planner guesses. It does not wait for
+                those that do not.
             in_order: Whether they also read them in the order of these indexes, and sort nothing.
 
         Raises:
@@ -136,8 +140,21 @@ class Database:
         """
         off = [f"enable_{way}" for way in (*(_WAYS if hot else ()), *(_SORTS if in_order else ()))]
         off += [] if durable else ["synchronous_commit"]
-        async with self._transaction("; ".join(["BEGIN", *(f"SET LOCAL {name} = off" for name in off)])) as db:
+        begin = "; ".join(["BEGIN", *(f"SET LOCAL {name} = off" for name in off)])
+        async with nullcontext() if hot else self._in_room(), self._transaction(begin) as db:
             yield db
+
+    @asynccontextmanager
+    async def _in_room(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._room.acquire()
+        except TimeoutError as error:
+            raise Unavailable(f"too much is asked of the database already: try again in {PATIENCE_S:.0f} s") from error
+        try:
+            yield
+        finally:
+            self._room.release()
 
     async def again(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do what is one transaction, and do it again where others were in its way.

@@ -12,6 +12,7 @@ from zizq.job import JobRecord
 from zizq.store.base import NO_BUDGETS, NOTHING
 from zizq.store.postgres import admitting
 from zizq.store.postgres.admitting import Admitted, Enqueue
+from zizq.store.postgres.database import Transaction
 from zizq.store.postgres.gather import Gather
 from zizq.store.postgres.parts import Parts
 
@@ -52,21 +53,27 @@ class EnqueueCalls(Parts):
 
     async def _enqueue_once(self, calls: Sequence[Enqueue]) -> list[Admitted | Exception]:
         """One transaction."""
-        outcomes: list[Admitted | Exception] = []
+        outcomes: dict[int, Admitted | Exception] = {}
+        plain = [at for at, call in enumerate(calls) if call.is_plain]
+        keyed = [at for at, call in enumerate(calls) if not call.is_plain and not call.is_refusable]
         async with self._db.writing(durable=self._enqueue_durable, hot=True) as db:
-            await admitting.insert(db, [job for call in calls if call.is_plain for job in call.jobs])
-            for call in calls:
-                if call.is_plain:
-                    outcomes.append(Admitted(call.jobs))
-                    continue
-                if call.is_refusable:
-                    await db.execute("SAVEPOINT admission")
-                try:
-                    outcomes.append(await admitting.admit(db, call, self._max_budgets))
-                except Refusal as refusal:
-                    await db.execute("ROLLBACK TO SAVEPOINT admission")
-                    outcomes.append(refusal)
-        return outcomes
+            await admitting.insert(db, [job for at in plain for job in calls[at].jobs])
+            outcomes.update((at, Admitted(calls[at].jobs)) for at in plain)
+            found = await admitting.admit_all(db, [calls[at] for at in keyed], self._max_budgets)
+            outcomes.update(zip(keyed, found, strict=True))
+            for at, call in enumerate(calls):
+                if at not in outcomes:
+                    outcomes[at] = await self._try(db, call)
+        return [outcomes[at] for at in range(len(calls))]
+
+    async def _try(self, db: Transaction, call: Enqueue) -> Admitted | Exception:
+        """One call of a transaction that goes on without it where it is refused."""
+        await db.execute("SAVEPOINT admission")
+        try:
+            return await admitting.admit(db, call, self._max_budgets)
+        except Refusal as refusal:
+            await db.execute("ROLLBACK TO SAVEPOINT admission")
+            return refusal
 
     def _enqueued(self, call: Enqueue, admitted: Admitted) -> None:
         """A commit has added jobs."""

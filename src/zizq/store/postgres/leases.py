@@ -79,7 +79,7 @@ class LeaseCalls(SettleCalls, Timed):
     async def _register(self) -> None:
         """Begin to be a server."""
         # Durable, as the sequence is with it: no crash may lead to a second server of the same fence.
-        async with self._db.writing(durable=True) as db:
+        async with self._db.writing(durable=True, hot=True) as db:
             self._fence = await db.fetchval(_REGISTER, f"{socket.gethostname()}:{os.getpid()}", LEASE)
 
     async def _resign(self) -> None:
@@ -92,19 +92,26 @@ class LeaseCalls(SettleCalls, Timed):
 
     async def _keep_lease(self) -> None:
         """Renew the lease for as long as the store is open, and see to what others have left behind."""
-        told = False
+        told, catching_up = False, None
         while True:
             await asyncio.sleep(RENEWAL_S)
             try:
-                await self._whole(self._renew())
-                await self._whole(self._measure())
+                await self._whole(self._renew_lease())
                 told = False
             except Unavailable as error:
                 if not told:
                     log.warning("cannot renew the lease", extra={"fields": {"error": str(error)}})
                 told = True
+            # The lease does not wait for what may take long.
+            if catching_up is None or catching_up.done():
+                catching_up = self._later(self._catch_up())
 
     async def _renew(self) -> None:
+        """All of it."""
+        await self._renew_lease()
+        await self._catch_up()
+
+    async def _renew_lease(self) -> None:
         async with self._db.writing(durable=False, hot=True) as db:
             kept = await db.fetchval(_RENEW, self._fence, LEASE)
             expired = [row[0] for row in await db.fetch(_EXPIRE)]
@@ -132,11 +139,15 @@ class LeaseCalls(SettleCalls, Timed):
             self._listener.moved(Cause.RELEASE, None)
             self._news.lanes(swept.lanes)
             self._news.ready(swept.ready)
+
+    async def _catch_up(self) -> None:
+        """Do what has been left undone, and what is due now and then."""
         await self._undo_doubtful()
         while self._owed:
             await self._settles.call(self._owed[0])
             self._owed.pop(0)
         await self._fold_tally()
+        await self._measure()
 
     async def _begin_anew(self) -> None:
         """The lease was lost, and with it all that this server held."""
@@ -162,7 +173,7 @@ class LeaseCalls(SettleCalls, Timed):
 
     async def _fold_tally(self) -> None:
         """Add up what has come to the tally, once it is worth it."""
-        async with self._db.writing(durable=False) as db:
+        async with self._db.writing(durable=False, hot=True) as db:
             if await db.fetchval("SELECT count(*) FROM zizq.tally") >= FOLD_FROM:
                 await db.execute(_FOLD)
 

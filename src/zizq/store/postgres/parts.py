@@ -78,11 +78,12 @@ class Parts:
         task.add_done_callback(self._chores.discard)
         return await asyncio.shield(task)
 
-    def _later(self, work: Coroutine[Any, Any, Any]) -> None:
+    def _later(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Do something that nobody waits for; where the database refuses it, that was said to whoever called before."""
         task = asyncio.create_task(_quietly(work))
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
+        return task
 
     def _write(self) -> AbstractAsyncContextManager[Transaction]:
         """A transaction for what is no enqueue."""
