@@ -49,6 +49,7 @@ from zizq.engine.selection import Range
 from zizq.job import Status
 from zizq.policy import Backoff
 from zizq.store import rows
+from zizq.store.postgres import budget_rows
 from zizq.store.postgres import changes as postgres_changes
 from zizq.store.sqlite import changes as sqlite_changes
 from zizq.store.sqlite.budget_statements import BudgetStatements
@@ -359,9 +360,12 @@ def _note_no_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BudgetStatements, "bind", lambda *_: None)
 
 
+@pytest.mark.timeout(300)
 def test_a_defect_of_postgres_is_found(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The time of all jobs is left as it was when they are patched, and so is what is stored of it.
-    monkeypatch.setitem(rows._PATCHED, "ready_at", ("ready_at",))
+    async def bind(*_: object) -> None:
+        """Note no draws."""
+
+    monkeypatch.setattr(budget_rows, "bind", bind)
     PostgresHistories.databases = databases
     with pytest.raises(AssertionError):
         run_state_machine_as_test(PostgresHistories, settings=settings(FEW, phases=[Phase.generate]))

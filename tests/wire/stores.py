@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import psycopg
+import pytest
 
 from postgres import Databases
 from zizq.store.postgres.schema import steps
@@ -18,6 +19,11 @@ from zizq.testing import server
 from zizq.testing.server import RunningServer
 
 ON_POSTGRES = os.environ.get("ZIZQ_TEST_STORE") == "postgres"
+
+
+def in_a_folder_only(why: str) -> pytest.MarkDecorator:
+    """Leave out a test of what there is only where a server keeps its jobs in a folder."""
+    return pytest.mark.skipif(ON_POSTGRES, reason=why)
 
 
 class Places:

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from wire.grants import Grants, bearer
-from wire.stores import running_server
+from wire.stores import ON_POSTGRES, in_a_folder_only, running_server
 from wire.talk import Http1
 from zizq.testing.clock import LoadedDice, ManualClock
 from zizq.wire import insight
@@ -173,6 +173,7 @@ async def test_the_failures_of_dead_jobs_are_known_after_a_restart(tmp_path):
         assert [(group.message, group.dead, group.ids) for group in groups] == [("boom", 1, [job_id])]
 
 
+@in_a_folder_only("the history is a file of the server, and one on a database has none")
 async def test_the_history_outlasts_a_restart(tmp_path):
     async with seen(root_dir=tmp_path) as server:
         await server.enqueue()
@@ -198,7 +199,7 @@ async def test_the_storage_is_measured(tmp_path):
         await server.enqueue()
         storage = await server.look("storage", insight.StorageInsight)
         assert storage.size > 0
-        assert storage.log_size > 0
+        assert storage.log_size > 0 or ON_POSTGRES
         assert storage.commits >= 1
         assert storage.commit_p50_ms is not None
         assert storage.commit_p99_ms >= storage.commit_p50_ms > 0
@@ -292,7 +293,7 @@ async def test_metrics_tell_of_the_server_and_its_store(tmp_path):
         assert found["zizq_commit_seconds_bucket", ("le", "+Inf")] == found["zizq_commits_total",]
         assert found["zizq_fsync_seconds_count",] >= 1
         assert found["zizq_store_bytes", ("file", "database")] > 0
-        assert found["zizq_store_bytes", ("file", "log")] > 0
+        assert found["zizq_store_bytes", ("file", "log")] > 0 or ON_POSTGRES
         assert found["zizq_store_bytes", ("file", "free")] >= 0
         assert found["zizq_writes_refused",] == 0
         assert found["zizq_uptime_seconds",] == 1.5

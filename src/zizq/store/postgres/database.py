@@ -16,6 +16,7 @@ from asyncpg.connect_utils import SessionAttribute
 from asyncpg.pool import PoolConnectionProxy
 
 from zizq.errors import ConfigError, Unavailable
+from zizq.store.meter import Meter
 
 if TYPE_CHECKING:
     # Generic in their stubs alone.
@@ -80,6 +81,7 @@ class Database:
         self._cache = 200 if prepared else 0
         self._pool: asyncpg.Pool[Any] | None = None
         self._room = asyncio.Semaphore(CONNECTIONS - SPARE)
+        self.meter = Meter()
         self.trouble: str | None = None
         """Why the last write was refused; None when writes succeed."""
 
@@ -125,7 +127,9 @@ class Database:
             yield db
 
     @asynccontextmanager
-    async def writing(self, *, durable: bool, hot: bool = False, in_order: bool = False) -> AsyncIterator[Transaction]:
+    async def writing(
+        self, *, durable: bool, hot: bool = False, in_order: bool = False, calls: int = 1
+    ) -> AsyncIterator[Transaction]:
         """A transaction; it is committed where the block ends well.
 
         Args:
@@ -133,16 +137,19 @@ class Database:
             hot: Whether its statements find their rows by indexes, whatever the planner guesses. It does not wait for
                 those that do not.
             in_order: Whether they also read them in the order of these indexes, and sort nothing.
+            calls: How many calls share it.
 
         Raises:
             Unavailable: When the database cannot write; nothing was changed, or, where the connection broke in the very
                 commit, all of it.
         """
+        began_us = self.meter.now_us()
         off = [f"enable_{way}" for way in (*(_WAYS if hot else ()), *(_SORTS if in_order else ()))]
         off += [] if durable else ["synchronous_commit"]
         begin = "; ".join(["BEGIN", *(f"SET LOCAL {name} = off" for name in off)])
         async with nullcontext() if hot else self._in_room(), self._transaction(begin) as db:
             yield db
+        self.meter.note(began_us, calls, durable)
 
     @asynccontextmanager
     async def _in_room(self) -> AsyncIterator[None]:

@@ -56,7 +56,7 @@ class EnqueueCalls(Parts):
         outcomes: dict[int, Admitted | Exception] = {}
         plain = [at for at, call in enumerate(calls) if call.is_plain]
         keyed = [at for at, call in enumerate(calls) if not call.is_plain and not call.is_refusable]
-        async with self._db.writing(durable=self._enqueue_durable, hot=True) as db:
+        async with self._db.writing(durable=self._enqueue_durable, hot=True, calls=len(calls)) as db:
             await admitting.insert(db, [job for at in plain for job in calls[at].jobs])
             outcomes.update((at, Admitted(calls[at].jobs)) for at in plain)
             found = await admitting.admit_all(db, [calls[at] for at in keyed], self._max_budgets)

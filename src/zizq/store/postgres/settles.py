@@ -92,7 +92,7 @@ class SettleCalls(Parts):
     async def _settle_once(self, calls: Sequence[Call]) -> tuple[Sequence[Any], Effects]:
         """One transaction: first what is done with, so that a job that is being settled is not given back."""
         outcomes: dict[int, Any] = {}
-        async with self._db.writing(durable=self._durable, hot=True) as db:
+        async with self._db.writing(durable=self._durable, hot=True, calls=len(calls)) as db:
             work = Settling(db, self._fence, self._holdings, self._defaults, self._dice)
             successes = {at: call for at, call in enumerate(calls) if isinstance(call, Succeed)}
             if successes:

@@ -70,7 +70,7 @@ class TakeCalls(SettleCalls):
         for call in calls:
             lots.setdefault(call.queues, []).append(call)
         try:
-            async with self._db.writing(durable=False, hot=True, in_order=True) as db:
+            async with self._db.writing(durable=False, hot=True, in_order=True, calls=len(calls)) as db:
                 await self._lanes.begin(db, lots, max(call.now for call in calls))
                 claimed = {queues: await self._claim(db, fence, takes) for queues, takes in lots.items()}
         except BaseException:

@@ -54,7 +54,15 @@ class ViewCalls(ReadCalls):
             return await windows.find(db, of, query, beside, backward, limit, now)
 
     async def storage(self) -> StorageFacts:
-        """What the store knows of its tables."""
+        """What the store knows of its tables and its own commits; the log is that of the whole cluster."""
         async with self._db.reading() as db:
             [(size, free)] = await db.fetch(_SIZES)
-        return StorageFacts(size=size, free=free)
+        meter = self._db.meter
+        return StorageFacts(
+            size=size,
+            free=free,
+            commits=meter.commits,
+            calls=meter.calls,
+            commit=meter.commit.times(),
+            fsync=meter.fsync.times(),
+        )

@@ -38,9 +38,9 @@ import apsw
 
 from zizq.errors import Unavailable
 from zizq.job import JobRecord
+from zizq.store.meter import Meter
 from zizq.store.sqlite.checkpoints import Checkpoints
 from zizq.store.sqlite.mending import Lost
-from zizq.store.sqlite.meter import Meter
 from zizq.store.sqlite.schema import BUSY_MS, MIGRATIONS
 from zizq.store.sqlite.statements import Statements, Step
 

@@ -35,7 +35,7 @@ class Lap:
 
 
 class Meter:
-    """What the writer measures of its commits."""
+    """What is measured of commits."""
 
     def __init__(self) -> None:
         self.calls = 0
