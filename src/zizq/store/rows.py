@@ -159,6 +159,11 @@ def to_job(row: Row) -> JobRecord:
     return job if row[7] is None else msgspec.structs.replace(job, **_set_options(row[7]))
 
 
+def draws_of(stored: bytes | None) -> tuple[Draw, ...] | None:
+    """What a job draws, of its column `options`."""
+    return None if stored is None else _set_options(stored).get("budgets")
+
+
 @lru_cache(maxsize=1024)
 def _set_options(stored: bytes) -> dict[str, Any]:
     """The options that a job sets; those of jobs that draw on the same budgets are mostly the same bytes."""

@@ -15,9 +15,10 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from zizq.budget import Draw
 from zizq.engine.purse import Key, Purse, lane, lane_of, parts
 from zizq.engine.window import ReadySet, key_of
-from zizq.job import JobRecord
+from zizq.job import JobRecord, Status
 from zizq.store import rows
 from zizq.store.postgres import budget_rows
 from zizq.store.postgres.database import Transaction
@@ -28,7 +29,6 @@ LOOK_S = 0.025
 SHARE = 20
 """Looking for lanes takes at most this fraction of the time."""
 
-_JOB = ", ".join(f"j.{name}" for name in rows.BARE.split(", ")[:-1])
 _IN_FLIGHT = "SELECT FROM zizq.flight f WHERE f.id = j.id"
 _OF_LANE = "j.status = 1 AND j.budgets <> '' AND j.queue = lane.queue AND j.budgets = lane.budgets"
 
@@ -54,11 +54,11 @@ _LANES = f"""
     WHERE lane.queue NOT IN (SELECT queue FROM zizq.paused_queues)"""  # noqa: S608 - constants
 _OF_QUEUE = _every_lane(among="AND queue = $1")
 _HEADS = f"""
-    SELECT j.version, {_JOB}
+    SELECT j.id, j.queue, j.priority, j.options, j.version
     FROM unnest($1::text[], $2::text[], $3::integer[], $4::integer[], $5::text[])
         lane (queue, budgets, most, priority, id),
         LATERAL (
-            SELECT *, xmin::text::bigint AS version FROM zizq.jobs j
+            SELECT j.id, j.queue, j.priority, j.options, j.xmin::text::bigint AS version FROM zizq.jobs j
             WHERE {_OF_LANE} AND (j.priority, j.id) >= (lane.priority, lane.id) AND NOT EXISTS ({_IN_FLIGHT})
             ORDER BY j.priority, j.id LIMIT lane.most
         ) j
@@ -69,7 +69,7 @@ class Chosen(NamedTuple):
     """A job that can pay.
 
     Args:
-        job: The job, without its payload.
+        job: Of the job its identifier, its queue, its priority and what it draws.
         version: That of its row: whoever changes the job makes another one.
         draws: What it pays, as `flight.draws` has it; None for nothing.
     """
@@ -254,10 +254,19 @@ class Lanes:
         ready.purse = self._purse
         for name, jobs in heads.items():
             ready.refill(name, jobs, None)
-        return [Chosen(job, self._rows[job.id], self._draws(job)) for job in ready.take(queues, limit, now)]
+        # Most that are taken together draw the same.
+        draws: dict[Sequence[Draw], str | None] = {}
+        chosen = []
+        for job in ready.take(queues, limit, now):
+            drawn = job.budgets or ()
+            if drawn not in draws:
+                draws[drawn] = self._paid(drawn)
+            chosen.append(Chosen(job, self._rows[job.id], draws[drawn]))
+        return chosen
 
-    def _draws(self, job: JobRecord) -> str | None:
-        paid = {draw.key: draw.cost for draw in job.budgets or () if self._purse.bucket(draw.key) is not None}
+    def _paid(self, drawn: Sequence[Draw]) -> str | None:
+        """What a job that was chosen pays, as `flight.draws` has it."""
+        paid = {draw.key: draw.cost for draw in drawn if self._purse.bucket(draw.key) is not None}
         return json.dumps(paid) if paid else None
 
     async def pay(self, db: Transaction, chosen: Sequence[Chosen], taken: Collection[str], now: int) -> None:
@@ -306,10 +315,10 @@ class Lanes:
             places.append((queue, keys, most, *self._floors.of((name,))[name]))
         heads: dict[str, list[JobRecord]] = {}
         self._rows.clear()
-        for version, *row in await db.fetch(_HEADS, *zip(*places, strict=True)):
-            job = rows.to_job((*row, None))
+        for job_id, queue, priority, options, version in await db.fetch(_HEADS, *zip(*places, strict=True)):
+            job = _job(job_id, queue, priority, rows.draws_of(options))
             heads.setdefault(lane_of(job), []).append(job)
-            self._rows[job.id] = version
+            self._rows[job_id] = version
         return heads
 
 
@@ -321,6 +330,14 @@ async def of_queue(db: Transaction, queue: str) -> list[str]:
 def drawn_by(jobs: Iterable[JobRecord]) -> set[str]:
     """The budgets on which some jobs draw."""
     return {draw.key for job in jobs for draw in job.budgets or ()}
+
+
+def _job(job_id: str, queue: str, priority: int, budgets: tuple[Draw, ...] | None) -> JobRecord:
+    """As much of a ready job as it takes to know who is next."""
+    return JobRecord(
+        id=job_id, type="", queue=queue, priority=priority, status=Status.READY, payload=None, ready_at=0, attempts=0,
+        budgets=budgets,
+    )  # fmt: skip
 
 
 def _monotonic() -> float:
