@@ -402,15 +402,17 @@ async def test_the_event_loop_does_not_wait_for_a_lock(tmp_path: Path) -> None:
         await bench.store.close()
 
 
-async def test_a_slow_commit_sends_the_next_ones_to_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_two_slow_commits_send_the_next_ones_to_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench = await buffered(tmp_path)
     try:
         seen = threads_of(bench.store)
         monkeypatch.setattr("zizq.store.sqlite.writer.SLOW_US", -1)
-        monkeypatch.setattr("zizq.store.sqlite.writer.SLOW_REST_US", 3_600_000_000)
-        for _ in range(3):
+        monkeypatch.setattr("zizq.store.sqlite.writer.REST", 2**40)
+        for _ in range(4):
             await bench.enqueue(bench.job())
-        assert seen == [HERE, THERE, THERE]
+        assert seen == [HERE, HERE, THERE, THERE]
     finally:
         await bench.store.close()
 

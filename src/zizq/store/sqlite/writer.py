@@ -49,9 +49,9 @@ log = logging.getLogger("zizq.store")
 PROBE_S = 1.0
 """While writes are refused, one is tried after so much silence."""
 SLOW_US = 20_000
-"""A commit on the event loop that takes longer shows that the disk is busy."""
-SLOW_REST_US = 1_000_000
-"""For so long all commits are then left to the thread."""
+"""Two commits in a row on the event loop that take longer show that the disk is busy; one may show a busy processor."""
+REST = 10
+"""So many times as long all commits are then left to the thread."""
 
 _DISK = (
     apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError,
@@ -136,6 +136,7 @@ class Writer:
         checkpoints.on_doubt = lambda: self._inbox.put([])
         # How many calls are with the thread, or were carried out there and not heard of here.
         self._away = 0
+        self._was_slow = False
         self._rest_until_us = 0
         # Held by whoever uses the connection.
         self._using = threading.Lock()
@@ -210,7 +211,9 @@ class Writer:
         self._checkpoints.may_copy = False
         self._db.set_busy_timeout(0)
         try:
-            outcomes = self._transact(calls)
+            self._set_durable(False)
+            # A statement alone, which is a transaction already.
+            outcomes = self._statements.run(calls[0].step, [calls[0].argument])
         except Exception:
             # The thread tries again, and says what is wrong.
             return False
@@ -218,8 +221,10 @@ class Writer:
             self._db.set_busy_timeout(BUSY_MS)
             self._checkpoints.may_copy = True
             self._using.release()
-        if self.meter.note(began_us, len(calls), durable=False) > SLOW_US:
-            self._rest_until_us = began_us + SLOW_REST_US
+        took_us = self.meter.note(began_us, 1, durable=False)
+        was_slow, self._was_slow = self._was_slow, took_us > SLOW_US
+        if was_slow and self._was_slow:
+            self._rest_until_us = began_us + REST * took_us
         self._deliver([Commit(calls, outcomes)])
         return True
 
