@@ -23,7 +23,9 @@ from zizq.store.postgres.parts import Parts
 log = logging.getLogger("zizq.store")
 
 LOOK_S = 0.03
-"""How often a server looks for itself."""
+"""How often a server looks for itself where no news come through."""
+HEARING_S = 0.05
+"""The same where they do."""
 NEWS_S = 0.01
 """How often it sends news at most."""
 CHATTER_S = 0.25
@@ -134,7 +136,7 @@ class WatchCalls(Parts):
             began = loop.time()
             with suppress(Unavailable):
                 await self._whole(self._look_once())
-            pause = max(LOOK_S, _SHARE * (loop.time() - began))
+            pause = max(HEARING_S if self._echo.is_set() else LOOK_S, _SHARE * (loop.time() - began))
 
     async def _look_once(self) -> None:
         queues, sees_all = list(self._watched.queues), self._watched.sees_all
