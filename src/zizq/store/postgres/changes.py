@@ -7,7 +7,7 @@ at its end come the jobs in flight, and what was passed over: then whoever settl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import UNSET
@@ -18,7 +18,7 @@ from zizq.engine.selection import Selection
 from zizq.job import JobRecord, Status
 from zizq.store import rows
 from zizq.store.base import Changed
-from zizq.store.postgres import asking, budget_rows, flight
+from zizq.store.postgres import asking, budget_rows, flight, pages
 from zizq.store.postgres.asking import FLYING, LEASED, Question
 from zizq.store.postgres.database import Transaction
 from zizq.store.postgres.lanes import drawn_by
@@ -87,8 +87,9 @@ class Changing:
     def __init__(self, db: Transaction, fence: int, selection: Selection, change: Change, now: int) -> None:
         self._db = db
         self._fence = fence
-        suited = frozenset(status for status in selection.statuses or Status if change.suits(status))
-        self._selection = selection.with_(statuses=suited)
+        wanted = frozenset(Status) if selection.statuses is None else selection.statuses
+        suited = frozenset(status for status in wanted if change.suits(status))
+        self._selection = selection if suited == frozenset(Status) else selection.with_(statuses=suited)
         self._now = now
         self.change = change
         self.names_one = selection.ids is not None and len(selection.ids) == 1
@@ -113,15 +114,16 @@ class Changing:
 
     async def run(self) -> None:
         """Change all jobs of the selection that the change suits."""
-        await self._db.execute("SET LOCAL statement_timeout = 0")
+        await self._db.execute(_PLANNED)
         if not self.names_one:
             await self._db.execute("SELECT pg_advisory_xact_lock($1)", CHANGING, timeout=NO_LIMIT_S)
         if isinstance(self.change, Rebind):
             await budget_rows.check_draws(self._db, self.change.draws)
         if (self._selection.ids is None or len(self._selection.ids) > FEW) and self._writes:
-            await self._walk(f"id NOT IN ({FLYING})", "FOR UPDATE SKIP LOCKED")
+            await self._change_free()
         await self._lock_flight()
-        await self._walk("xmin <> pg_current_xact_id()::xid", "FOR UPDATE")
+        for part in self._parts():
+            await self._walk(part, {}, "true", "FOR UPDATE")
         if self.stirred:
             await budget_rows.stir(self._db, self.stirred)
 
@@ -130,14 +132,49 @@ class Changing:
         """Whether rows show that they were changed, and so are not met twice."""
         return isinstance(self.change, Delete) or bool(rows.changed_columns(self.change))
 
-    async def _walk(self, condition: str, lock: str) -> None:
-        """Change jobs some at a time, in the order of their identifiers, each part locked before it is judged."""
+    async def _change_free(self) -> None:
+        """Change what nobody holds: kind by kind, or those that are named."""
+        free = (f"id NOT IN ({FLYING})", "FOR UPDATE SKIP LOCKED")
+        if self._selection.ids is not None or self._selection.budgets is not None:
+            for part in self._parts():
+                await self._walk(part, {}, *free)
+            return
+        q = Question()
+        # What comes to another kind meanwhile is found in the end.
+        kinds = await self._db.fetch(pages.kinds(q, self._selection), *q.values, timeout=NO_LIMIT_S)
+        await self._db.execute("SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off")
+        others = self._selection.with_(queues=None, types=None, statuses=None)
+        for queue, kind, status in kinds:
+            await self._walk(others, {"queue": queue, "type": kind, "status": status}, *free)
+        await self._db.execute("SET LOCAL enable_sort = on; SET LOCAL enable_incremental_sort = on")
+
+    def _parts(self) -> Iterator[Selection]:
+        """The selection, with so few identifiers at a time that they can be handed over with each question."""
+        if self._selection.ids is None:
+            yield self._selection
+            return
+        ids = sorted(self._selection.ids)
+        for start in range(0, len(ids), FEW):
+            yield self._selection.with_(ids=frozenset(ids[start : start + FEW]))
+
+    async def _walk(self, selection: Selection, kind: Mapping[str, str | int], condition: str, lock: str) -> None:
+        """Change jobs some at a time, in the order of their identifiers, each part locked before it is judged.
+
+        Args:
+            selection: Which jobs; they are asked again when they are locked.
+            kind: Their queue, type and stored status; nothing where they are of any.
+            condition: What must hold besides.
+            lock: How their rows are locked.
+        """
         after: str | None = ""
         while after is not None:
             q = Question()
-            where = asking.conditions(q, self._selection, self._now)
-            text = f"""SELECT {rows.BARE} FROM zizq.jobs WHERE {where} AND {condition} AND id > {q.put(after)}
-                       ORDER BY id LIMIT {FEW} {lock}"""  # noqa: S608 - constants
+            fixed = {column: f"{q.put(value)}::{_TYPES[column]}" for column, value in kind.items()}
+            span = asking.span(fixed, ("id",), [f"{q.put(after)}::text"], "ASC")
+            where = (
+                f"{span.condition} AND {asking.conditions(q, selection, self._now)} AND {condition} AND {_UNTOUCHED}"
+            )
+            text = f"SELECT {rows.BARE} FROM zizq.jobs WHERE {where} ORDER BY {span.order} LIMIT {FEW} {lock}"  # noqa: S608
             found = await self._db.fetch(text, *q.values, timeout=NO_LIMIT_S)
             await self._reach([rows.to_job(row) for row in found])
             after = found[-1][0] if len(found) == FEW else None
@@ -203,9 +240,13 @@ class Changing:
         self.overdue = min((at for at in (*times, self.overdue) if at is not None), default=None)
 
 
+_UNTOUCHED = "xmin <> pg_current_xact_id()::xid"
+"""A condition on jobs: that this transaction has not changed them yet, which may have made them of another kind."""
+# What is asked differs from part to part, and so does the plan that is good for it.
+_PLANNED = "SET LOCAL statement_timeout = 0; SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL jit = off"
 _TYPES = {
-    "queue": "text", "priority": "integer", "status": "smallint", "ready_at": "bigint", "attempts": "integer",
-    "purge_at": "bigint", "deaths": "integer", "options": "bytea", "budgets": "text",
+    "queue": "text", "type": "text", "priority": "integer", "status": "smallint", "ready_at": "bigint",
+    "attempts": "integer", "purge_at": "bigint", "deaths": "integer", "options": "bytea", "budgets": "text",
 }  # fmt: skip
 
 

@@ -145,7 +145,7 @@ class Database:
         """
         began_us = self.meter.now_us()
         off = [f"enable_{way}" for way in (*(_WAYS if hot else ()), *(_SORTS if in_order else ()))]
-        off += [] if durable else ["synchronous_commit"]
+        off += ["jit"] if durable else ["jit", "synchronous_commit"]
         begin = "; ".join(["BEGIN", *(f"SET LOCAL {name} = off" for name in off)])
         async with nullcontext() if hot else self._in_room(), self._transaction(begin) as db:
             yield db
