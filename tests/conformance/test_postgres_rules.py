@@ -15,6 +15,8 @@ from zizq.engine.cron import rules
 from zizq.errors import Conflicting, Unprocessable
 from zizq.policy import Defaults
 from zizq.store.base import Store
+from zizq.store.memory import MemoryStore
+from zizq.store.postgres import lanes
 from zizq.store.postgres.store import PostgresStore
 from zizq.testing.bench import NOW, Bench, Recorder
 from zizq.testing.clock import LoadedDice
@@ -217,6 +219,40 @@ async def test_servers_together_hand_out_the_first_in_line(databases: Databases)
             assert len(taken) <= 7
             await three[1].store.succeed(taken, NOW)
             del ids[: len(taken)]
+
+
+async def test_of_many_lanes_those_go_first_whose_jobs_stand_first(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "SPARE", 1)
+    async with servers(databases) as (one, other):
+        keys = [f"k{at}" for at in range(20)]
+        create = {key: budget(key, 2) for key in keys}
+        # Every third waits behind one that cannot pay.
+        jobs = [
+            one.job(f"q{at % 3}", budgets=(Draw(keys[at * 7 % 20], 2 if at % 3 else 1),), priority=at % 4)
+            for at in range(120)
+        ]
+        await other.store.enqueue(jobs, NOW, create=create)
+        oracle = MemoryStore(Defaults(), LoadedDice())
+        await oracle.enqueue(jobs, NOW, create=create)
+        await one.take_ids(1)
+        await one.store.release(1)
+        flying: list[str] = []
+        left = len(jobs)
+        while left:
+            expected = [job.id for job in await oracle.take(1, (), 3, NOW)]
+            taken: list[str] = []
+            while len(taken) < len(expected):
+                taken += await one.take_ids(3 - len(taken))
+            assert taken == expected
+            flying += taken
+            if len(taken) < 3:
+                assert await one.take_ids() == []
+                await oracle.succeed(flying, NOW)
+                await one.store.succeed(flying, NOW)
+                left -= len(flying)
+                flying.clear()
 
 
 async def test_servers_together_keep_a_rate(databases: Databases) -> None:

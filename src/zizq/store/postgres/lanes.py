@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from heapq import nsmallest
 from typing import NamedTuple
 
 from zizq.budget import Draw
@@ -22,10 +23,12 @@ from zizq.job import JobRecord, Status
 from zizq.store import rows
 from zizq.store.postgres import budget_rows
 from zizq.store.postgres.database import Transaction
-from zizq.store.postgres.floors import Floors
+from zizq.store.postgres.floors import END, Floors
 
 LOOK_S = 0.025
 """For how long a server may not notice a lane that another one has opened."""
+SPARE = 32
+"""A take looks at twice as many lanes as it wants jobs, and at so many more: some cannot pay, or have no jobs."""
 SHARE = 20
 """Looking for lanes takes at most this fraction of the time."""
 
@@ -121,7 +124,12 @@ class Lanes:
         self._tell = tell
         self._purse = _Purse()
         self._purse.on_revived = tell
-        self._known: set[str] = set()
+        self._known: dict[str, Key] = {}
+        """The lanes, and which key none of their ready jobs is before."""
+        self._lowered: dict[str, Key] = {}
+        """Of lanes in which jobs became ready since takes began, the first of these."""
+        self._places: dict[str, Key] = {}
+        """Of lanes that were looked at since, the first job that was left there."""
         self._floors = Floors()
         self._versions: dict[str, int] = {}
         """Those of the rows of budgets, when they were last read or written here."""
@@ -131,6 +139,8 @@ class Lanes:
         """When lanes were last heard of, in numbers that only grow."""
         self._missed: set[str] = set()
         """Lanes whose jobs could not be had, since somebody else was about them."""
+        self._more: set[str] = set()
+        """Queues in which takes have left jobs for which they had room."""
         self._takes = 0
         """How many takes have held budgets."""
         self._held: set[str] = set()
@@ -144,9 +154,10 @@ class Lanes:
     def ready(self, keys: Mapping[str, Key]) -> None:
         """Jobs became ready: by lane, the first of them."""
         self._floors.lower(keys)
-        self._known.update(keys)
         self._heard += 1
-        for name in keys:
+        for name, key in keys.items():
+            self._known[name] = min(key, self._known.get(name, key))
+            self._lowered[name] = min(key, self._lowered.get(name, key))
             self._heard_of[name] = self._heard
             self._purse.unpark(name)
 
@@ -187,14 +198,16 @@ class Lanes:
         heads: dict[str, Key] = {lane(*row[:2]): (row[2], row[3]) for row in await db.fetch(_LANES)}
         waited_for = list(self._purse.waited_for())
         versions = await budget_rows.versions(db, waited_for) if waited_for else {}
-        self._forget(self._known - heads.keys(), heard)
-        new = (heads.keys() - self._known) | (heads.keys() & self._missed)
+        self._forget(self._known.keys() - heads.keys(), heard)
+        new = (heads.keys() - self._known.keys()) | (heads.keys() & self._missed)
         self._missed.clear()
-        self._known |= new
+        self._known.update((name, heads[name]) for name in new)
         if not was_held and takes == self._takes:
             # Takes know better than what was seen while they were under way.
             self._floors.lower(heads)
             for name, key in heads.items():
+                if self._heard_of.get(name, 0) <= heard:
+                    self._known[name] = key
                 if self._purse.head(name) not in (None, key):
                     self._purse.unpark(name)
             self._purse.revive([key for key in waited_for if versions.get(key) != self._versions.get(key)])
@@ -207,26 +220,29 @@ class Lanes:
         for name in names:
             if self._heard_of.get(name, 0) <= heard:
                 self._heard_of.pop(name, None)
-                self._known.discard(name)
+                self._known.pop(name, None)
                 self._purse.unpark(name)
 
     # ── take ──
 
-    async def begin(self, db: Transaction, takes: Iterable[Collection[str]], now: int) -> None:
-        """Takes begin: hold the budgets of all lanes that one of them may get jobs of.
+    async def begin(self, db: Transaction, takes: Mapping[frozenset[str], int], now: int) -> None:
+        """Takes begin: hold the budgets of the lanes that they may get jobs of, those whose jobs stand first.
 
         Args:
             db: Their transaction, which has locked nothing yet.
-            takes: The queues of each; empty for all.
+            takes: Of what queues they are, all where none is named; and how many jobs they want.
             now: The wall clock.
         """
         if self.is_due:
             await self.look(db)
         self._purse.ring(now)
         self._reached.clear()
-        self._held = {name for queues in takes for name in self._in_sight(queues)} if self._known else set()
+        for queues, limit in takes.items() if self._known else ():
+            self._held.update(nsmallest(SPARE + 2 * limit, self._in_sight(queues), self._known.__getitem__))
         if not self._held:
             return
+        self._lowered.clear()
+        self._places.clear()
         self._takes += 1
         self._floors.begin()
         self._purse.begin()
@@ -244,16 +260,21 @@ class Lanes:
 
     async def choose(self, db: Transaction, queues: Collection[str], limit: int, now: int) -> list[Chosen]:
         """The first jobs that can pay, in their order; `pay` is to be told what becomes of them."""
-        names = self._held.intersection(self._in_sight(queues)) if self._held else ()
+        in_sight = self._in_sight(queues) if self._held else set()
+        names = self._held & in_sight
         if not names:
             return []
         heard = self._heard
         heads = await self._heads(db, names, limit, now)
         self._forget(names - heads.keys(), heard)
+        self._places.update((name, key_of(jobs[0])) for name, jobs in heads.items())
+        # Nobody is handed out behind whom those may stand that are not looked at.
+        edge = min((self._known[name] for name in in_sight - names if name in self._known), default=END)
         ready = ReadySet(len(names) * (limit + 1), limit + 1)
         ready.purse = self._purse
         for name, jobs in heads.items():
-            ready.refill(name, jobs, None)
+            if before := [job for job in jobs if key_of(job) < edge]:
+                ready.refill(name, before, None)
         # Most that are taken together draw the same.
         draws: dict[Sequence[Draw], str | None] = {}
         chosen = []
@@ -262,6 +283,8 @@ class Lanes:
             if drawn not in draws:
                 draws[drawn] = self._paid(drawn)
             chosen.append(Chosen(job, self._rows[job.id], draws[drawn]))
+        if edge != END and len(chosen) < limit:
+            self._more.update(parts(name)[0] for name in in_sight)
         return chosen
 
     def _paid(self, drawn: Sequence[Draw]) -> str | None:
@@ -279,7 +302,9 @@ class Lanes:
         buckets = [bucket for key in sorted(drawn_by(paid)) if (bucket := self._purse.bucket(key)) is not None]
         if buckets:
             self._versions.update(await budget_rows.write(db, buckets, now))
-        self._reached.update(((lane_of(job),), key_of(job)) for job in paid)
+        for job in paid:
+            name, key = lane_of(job), key_of(job)
+            self._reached[(name,)] = self._places[name] = key
 
     def end(self) -> None:
         """The takes are over, and certain."""
@@ -287,6 +312,11 @@ class Lanes:
             self._held.clear()
             self._floors.end(self._reached)
             self._purse.end()
+            for name in self._known.keys() & self._places.keys():
+                self._known[name] = min(self._places[name], self._lowered.get(name, END))
+        if self._more:
+            more, self._more = self._more, set()
+            self._tell(more)
 
     def stop(self) -> None:
         """The takes have failed: nothing that was thought to be paid is."""
@@ -294,16 +324,17 @@ class Lanes:
         self._floors.end()
         # Who waits is not known any more, and so not who is to be told.
         self._purse.clear()
-        self._missed |= self._known
+        self._missed |= self._known.keys()
+        self._more.clear()
         self.stale()
 
-    def _in_sight(self, queues: Collection[str]) -> list[str]:
+    def _in_sight(self, queues: Collection[str]) -> set[str]:
         """The lanes of some queues (empty: all) that need not wait."""
 
         def sees(name: str) -> bool:
             return not queues or parts(name)[0] in queues
 
-        return [name for name in self._purse.awake(self._known, sees) if sees(name)]
+        return set(filter(sees, self._purse.awake(set(self._known), sees)))
 
     async def _heads(self, db: Transaction, names: Iterable[str], limit: int, now: int) -> dict[str, list[JobRecord]]:
         """The first ready jobs of lanes: as many as they may be able to pay, and one that waits behind them."""

@@ -71,7 +71,8 @@ class TakeCalls(SettleCalls):
             lots.setdefault(call.queues, []).append(call)
         try:
             async with self._db.writing(durable=False, hot=True, in_order=True, calls=len(calls)) as db:
-                await self._lanes.begin(db, lots, max(call.now for call in calls))
+                wanted = {queues: sum(take.limit for take in takes) for queues, takes in lots.items()}
+                await self._lanes.begin(db, wanted, max(call.now for call in calls))
                 claimed = {queues: await self._claim(db, fence, takes) for queues, takes in lots.items()}
         except BaseException:
             self._lanes.stop()
