@@ -7,7 +7,7 @@ budgets, and nobody behind it may overtake it in any of them. Jobs of one queue 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, KeysView, Sequence
 from heapq import heappop, heappush
 
 from zizq.budget import Budget, Draw
@@ -193,14 +193,13 @@ class Purse:
 
     # ── wait ──
 
-    def waited_for(self) -> Collection[str]:
+    def waited_for(self) -> KeysView[str]:
         """The budgets that lanes wait for."""
         return self._waiting.keys()
 
-    def head(self, name: str) -> Key | None:
-        """Which job stands first in a lane that waits; None where it does not wait."""
-        keys = self._parked.get(name)
-        return self._waiting[keys[0]][name] if keys else None
+    def heads(self) -> dict[str, Key]:
+        """The lanes that wait, and the first job of each when they came to wait."""
+        return {name: self._waiting[keys[0]][name] for name, keys in self._parked.items() if keys}
 
     def next_alarm(self) -> int | None:
         """When time alone may let the next lane go; None when nobody waits for time."""

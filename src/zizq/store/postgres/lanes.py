@@ -141,8 +141,6 @@ class Lanes:
         """Lanes whose jobs could not be had, since somebody else was about them."""
         self._more: set[str] = set()
         """Queues in which takes have left jobs for which they had room."""
-        self._takes = 0
-        """How many takes have held budgets."""
         self._held: set[str] = set()
         """Lanes whose budgets are held by the takes that are under way."""
         self._rows: dict[str, int] = {}
@@ -193,24 +191,23 @@ class Lanes:
 
     async def look(self, db: Transaction) -> None:
         """Find out which lanes there are, and which of them need not wait any more; tell of them."""
-        begun, heard, takes = _monotonic(), self._heard, self._takes
-        was_held = bool(self._held)
+        begun, heard, held = _monotonic(), self._heard, set(self._held)
+        parked, waited_for = self._purse.heads(), self._purse.waited_for() - _budgets_of(held)
+        known = {key: self._versions.get(key) for key in waited_for}
         heads: dict[str, Key] = {lane(*row[:2]): (row[2], row[3]) for row in await db.fetch(_LANES)}
-        waited_for = list(self._purse.waited_for())
-        versions = await budget_rows.versions(db, waited_for) if waited_for else {}
+        versions = await budget_rows.versions(db, known) if known else {}
         self._forget(self._known.keys() - heads.keys(), heard)
         new = (heads.keys() - self._known.keys()) | (heads.keys() & self._missed)
         self._missed.clear()
-        self._known.update((name, heads[name]) for name in new)
-        if not was_held and takes == self._takes:
-            # Takes know better than what was seen while they were under way.
-            self._floors.lower(heads)
-            for name, key in heads.items():
-                if self._heard_of.get(name, 0) <= heard:
-                    self._known[name] = key
-                if self._purse.head(name) not in (None, key):
-                    self._purse.unpark(name)
-            self._purse.revive([key for key in waited_for if versions.get(key) != self._versions.get(key)])
+        self._floors.lower(heads)
+        self._known.update((name, min(key, self._known.get(name, key))) for name, key in heads.items())
+        # Of what takes have been about meanwhile, they know better.
+        now_parked = self._purse.heads()
+        for name, key in parked.items():
+            if name not in held and now_parked.get(name) == key and heads.get(name, key) != key:
+                self._purse.unpark(name)
+        changed = [key for key, version in known.items() if versions.get(key) != version]
+        self._purse.revive([key for key in changed if self._versions.get(key) == known[key]])
         self._look_at = begun + max(LOOK_S, SHARE * (_monotonic() - begun))
         if new:
             self._tell({parts(name)[0] for name in new})
@@ -243,10 +240,9 @@ class Lanes:
             return
         self._lowered.clear()
         self._places.clear()
-        self._takes += 1
         self._floors.begin()
         self._purse.begin()
-        keys = {key for name in self._held for key in parts(name)[1].split(",")}
+        keys = _budgets_of(self._held)
         for bucket, version in await budget_rows.hold(db, keys):
             key = bucket.budget.key
             keys.remove(key)
@@ -356,6 +352,11 @@ class Lanes:
 async def of_queue(db: Transaction, queue: str) -> list[str]:
     """The lanes of a queue, paused or not, in which jobs are ready or in flight."""
     return [lane(*row) for row in await db.fetch(_OF_QUEUE, queue)]
+
+
+def _budgets_of(names: Iterable[str]) -> set[str]:
+    """The budgets of some lanes."""
+    return {key for name in names for key in parts(name)[1].split(",")}
 
 
 def drawn_by(jobs: Iterable[JobRecord]) -> set[str]:
