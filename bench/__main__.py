@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import budgets, changes, folds, growth, latency, report, scale, throughput, traces, watching
+from bench import budgets, changes, folds, growth, latency, report, scale, servers, throughput, traces, watching
 from bench.peers import catalogue
 from bench.peers import run as peers
 from bench.peers.shapes import SHAPES
@@ -26,6 +26,7 @@ PROGRAMS = {
     "folds": folds.run,
     "watching": watching.run,
     "traces": traces.run,
+    "servers": servers.run,
 }
 
 

@@ -1,7 +1,7 @@
 """A process that enqueues: `python -m bench.enqueuer SHAPE --url URL --jobs N`.
 
-It connects, enqueues, and prints a line: how many, and when it began and ended on the machine's monotonic clock, which
-all processes share.
+It connects, enqueues, and prints a line: how many, when it began and ended on the machine's monotonic clock, which
+all processes share, and how much processor time it took for that.
 """
 
 from __future__ import annotations
@@ -99,22 +99,22 @@ def shares(jobs: int, callers: int) -> list[int]:
     return [jobs // callers + (number < jobs % callers) for number in range(callers)]
 
 
-async def connected(url: str, shape: Callable[..., Awaitable[None]], jobs: int, rate: int) -> tuple[float, float]:
-    """Run a shape on connections that are open already; when it began and ended."""
+async def connected(url: str, shape: Callable[..., Awaitable[None]], jobs: int, rate: int) -> dict[str, float]:
+    """Run a shape on connections that are open already; when it began and ended, and what it took."""
     async with zizq.Client(url) as client:
         await asyncio.gather(*(client.health() for _ in range(SINGLES)))
-        began = time.monotonic()
+        began, spent = time.monotonic(), time.process_time()
         await shape(client, jobs, rate)
-        return began, time.monotonic()
+        return {"began": began, "ended": time.monotonic(), "cpu": time.process_time() - spent}
 
 
-def connected_sync(url: str, jobs: int) -> tuple[float, float]:
+def connected_sync(url: str, jobs: int) -> dict[str, float]:
     """The same with a SyncClient."""
     with zizq.SyncClient(url) as client:
         client.health()
-        began = time.monotonic()
+        began, spent = time.monotonic(), time.process_time()
         single_sync(client, jobs)
-        return began, time.monotonic()
+        return {"began": began, "ended": time.monotonic(), "cpu": time.process_time() - spent}
 
 
 def main() -> None:
@@ -127,10 +127,10 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=0, help="enqueues a second, for `paced`")
     order = parser.parse_args()
     if order.shape == "single-sync":
-        began, ended = connected_sync(order.url, order.jobs)
+        done = connected_sync(order.url, order.jobs)
     else:
-        began, ended = run_loop(connected(order.url, shapes[order.shape], order.jobs, order.rate))
-    print(json.dumps({"jobs": order.jobs, "began": began, "ended": ended}), flush=True)
+        done = run_loop(connected(order.url, shapes[order.shape], order.jobs, order.rate))
+    print(json.dumps({"jobs": order.jobs, **done}), flush=True)
 
 
 if __name__ == "__main__":

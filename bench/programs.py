@@ -131,11 +131,11 @@ class Server(Program):
     """`zizq serve` on a port of its own; it listens when it has been made.
 
     Args:
-        store: The folder of its store.
+        store: The folder of its store, or the URL of a database.
         mode: What a commit waits for, a key of `MODES`.
     """
 
-    def __init__(self, store: Path, mode: str) -> None:
+    def __init__(self, store: Path | str, mode: str) -> None:
         self.mode = mode
         self.began = time.monotonic()
         super().__init__(serve_command(store, mode))
@@ -148,10 +148,11 @@ class Server(Program):
         self.url = f"http://{fields['addr']}"
 
 
-def serve_command(store: Path, mode: str, port: int = 0) -> list[str | Path]:
+def serve_command(store: Path | str, mode: str, port: int = 0) -> list[str | Path]:
     """What runs a server; on a port of its own when none is said."""
     zizq = Path(sys.executable).with_name("zizq")
-    command = [zizq, "serve", "--root-dir", store, "--port", str(port), "--no-admin", "--log-format", "json"]
+    place = ["--root-dir", store] if isinstance(store, Path) else ["--store", store]
+    command = [zizq, "serve", *place, "--port", str(port), "--no-admin", "--log-format", "json"]
     # The default limit of 1,024 jobs in flight is for fleets of real jobs, which take their time.
     return [*command, "-l", "0", *MODES[mode]]
 

@@ -76,7 +76,7 @@ def quantile(sorted_samples: Sequence[float], share: float) -> float:
 def machine() -> str:
     """What it ran on, and how long its disk takes to sync: the fsync figures hang on that."""
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    return f"{os.cpu_count()} cores, {system}, a synced append of 4 KiB takes {millis(_sync_time())} ms"
+    return f"{os.cpu_count()} cores, {system}, a synced append of 4 KiB takes {millis(sync_time())} ms"
 
 
 def caution(commands: str) -> str:
@@ -114,7 +114,8 @@ def placed(page: str, name: str, text: str) -> str:
     return f"{head}{begin}\n{text}\n\n{end}{tail}"
 
 
-def _sync_time() -> float:
+def sync_time() -> float:
+    """The seconds that the disk takes to make an append of 4 KiB certain."""
     took = []
     with scratch() as folder, (folder / "probe").open("wb", buffering=0) as probe:
         for _ in range(50):

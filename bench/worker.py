@@ -63,13 +63,14 @@ async def work(url: str, jobs: int, *, latency: bool) -> None:
     async with CountingClient(url, jobs) as client:
         await client.health()
         worker = zizq.Worker(client, router, concurrency=CONCURRENCY, prefetch=PREFETCH)
-        began = time.monotonic()
+        began, spent = time.monotonic(), time.process_time()
         running = asyncio.create_task(worker.run(client.reached))
         if latency:
             await asyncio.sleep(0.5)  # the take stream is open before the first job comes
         tell({"began": began})
         await running
-    tell({"began": began, "ended": client.ended, "ran": ran, "seconds": seconds})
+    cpu = time.process_time() - spent
+    tell({"began": began, "ended": client.ended, "cpu": cpu, "ran": ran, "seconds": seconds})
 
 
 def tell(line: dict[str, Any]) -> None:

@@ -42,20 +42,26 @@ class Cluster:
         fsync: Whether commits survive a power cut; without, tests are faster.
         settings: More of postgresql.conf, such as `{"max_connections": "20"}`.
         copy_of: A running cluster that this one follows, as a streaming standby.
+        place: The folder to make its own one in; None for the system's, which may be memory, where fsync is nothing.
 
     Raises:
         ConfigError: When PostgreSQL is not installed or its files cannot be made.
     """
 
     def __init__(
-        self, *, fsync: bool = False, settings: Mapping[str, str] | None = None, copy_of: Cluster | None = None
+        self,
+        *,
+        fsync: bool = False,
+        settings: Mapping[str, str] | None = None,
+        copy_of: Cluster | None = None,
+        place: Path | None = None,
     ) -> None:
         found = programs()
         if found is None:
             raise ConfigError("there is no PostgreSQL server: apt-get install postgresql")
         self._programs = found
         self.run_as: dict[str, Any] = {}
-        self.folder = Path(tempfile.mkdtemp(prefix="zizq-pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="zizq-pg-", dir=place))
         if os.geteuid() == 0:
             shutil.chown(self.folder, SYSTEM_USER, SYSTEM_USER)
             self.run_as = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []}
