@@ -19,7 +19,7 @@ Each is the median of the rounds.
 A star says that not all jobs had run 10 s after the last was sent; what had run counts."""
 SYNCED_TEXT = "Jobs a second with every write synced to the disk."
 COST = """Processor time for each job of a drain at best settings, of all processes of server and worker.
-Beside it is what a queue of a million costs, or of as many as were enqueued in 10 s: memory of the server and disk for
+Beside it is what a queue of a million costs, or of as many as were enqueued in 12 s: memory of the server and disk for
 each job, and the time until a server that was stopped is back and knows of all."""
 KILLS = """Fifty jobs are enqueued, a worker begins as many as it can, it is killed, and another is started at once.
 All is at default settings, but for how many jobs run at once.
@@ -78,8 +78,9 @@ def _cell(results: Results, what: str, show: str = "{:,.0f}", factor: float = 1.
     return lambda name, _: figure(results, name, what, show, factor)
 
 
-def _name(_: str, system: System) -> str:
-    return f"**{system.name}**" if system.name == "zizq" else system.name
+def _name(row: str, system: System) -> str:
+    name = _shown(row, system)
+    return f"**{name}**" if system.name == "zizq" else name
 
 
 def _durability(name: str, system: System) -> str:

@@ -12,7 +12,7 @@ from bench.peers.bed import Bed
 from bench.report import quantile
 
 ENQUEUE_S = 1.5
-FILL_S = 10.0
+FILL_S = 12.0
 BACKLOG = 1_000_000
 LATENCIES = {"idle": (10, 5.0), "paced": (1000, 3.0)}
 """Jobs a second, and for how many seconds."""
