@@ -129,6 +129,12 @@ def test_names_are_held_to_the_rule_of_the_server(db: psycopg.Connection[Any], n
         assert field in str(caught.value)
 
 
+def test_names_are_not_longer_than_an_index_bears(db: psycopg.Connection[Any]) -> None:
+    enqueue(db, None, "t" * 1000, "q" * 1000)
+    with pytest.raises(psycopg.DataError, match="type and queue have 2001 bytes, and may have 2000"):
+        enqueue(db, None, "t" * 1001, "q" * 1000)
+
+
 def test_a_payload_is_needed_and_not_too_large(db: psycopg.Connection[Any]) -> None:
     for payload, says in ((None, "'null'::jsonb is a payload"), (json.dumps("x" * 2**24), "16 MiB")):
         with pytest.raises(psycopg.DataError, match=says):

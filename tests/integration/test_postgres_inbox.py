@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import string
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,10 +17,12 @@ import zizq.postgres
 from postgres import Databases
 from zizq import Draw, RawBatch, TimeBased, ids
 from zizq.clock import SharedClock, SystemClock, SystemDice
+from zizq.job import Status
 from zizq.policy import Defaults
 from zizq.server.broker import Broker
 from zizq.server.inbox import Mover
 from zizq.server.payloads import Payloads
+from zizq.store.inbox import NAMELESS
 from zizq.store.opening import migrate_store
 from zizq.store.postgres.inbox import BACK_MS, MOST_BYTES, WHOLE_EVERY
 from zizq.store.postgres.store import PostgresStore
@@ -161,6 +165,24 @@ async def test_what_was_moved_is_not_walked_over_again(url: str) -> None:
             assert plan is not None
             few, many = (one[0][0]["Plan"]["Shared Hit Blocks"] for one in (plan, whole.fetchone() or plan))
         assert few * 5 < many
+
+
+async def test_one_that_the_database_cannot_hold_does_not_hold_up_the_others(url: str) -> None:
+    # Such a name comes there by hand alone. Nothing in it can be made shorter.
+    name = "".join(random.Random(1).choices(string.ascii_letters, k=5000))
+    async with server(url) as one:
+        with psycopg.connect(url) as connection:
+            ids = zizq.postgres.enqueue_bulk(connection, [zizq.Enqueue("t", n) for n in range(3)])
+            connection.execute(
+                "UPDATE zizq.inbox SET job = job || jsonb_build_object('queue', %s::text) WHERE id = %s", [name, ids[1]]
+            )
+        assert await one.mover.move() == 3
+        assert [job_id for job_id, _ in await one.taken()] == [ids[0], ids[2]]
+        dead = await one.store.get(ids[1], one.clock.wall_ms())
+        assert dead is not None
+        assert (dead.status, (dead.type, dead.queue)) == (Status.DEAD, NAMELESS)
+        [error] = await one.store.errors(ids[1], None, "asc", 9)
+        assert "the database cannot hold it" in error.message
 
 
 async def test_large_posts_are_moved_a_few_at_a_time(url: str) -> None:

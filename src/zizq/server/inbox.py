@@ -25,7 +25,7 @@ from zizq.server.duties import attempt
 from zizq.server.http import bodies
 from zizq.server.payloads import Payloads
 from zizq.store.base import NO_BUDGETS
-from zizq.store.inbox import Inbox, Post, Posted
+from zizq.store.inbox import NAMELESS, Inbox, Post, Posted
 from zizq.wire.codec import Body, Format
 from zizq.wire.messages import Enqueue
 
@@ -35,8 +35,6 @@ POLL_S = 0.04
 """How long a post waits at most for somebody to look."""
 MOST = 500
 """Posts that are moved together at most."""
-NAMELESS = ("unreadable", "inbox")
-"""The type and queue of what is no job at all: somebody has written to the inbox by hand."""
 _BODY = Body(Enqueue)
 
 

@@ -13,6 +13,9 @@ from zizq.budget import Budget
 from zizq.job import JobRecord
 from zizq.store.base import NO_BUDGETS, NOTHING
 
+NAMELESS = ("unreadable", "inbox")
+"""The type and queue of what has none that can be kept: somebody has written to the inbox by hand."""
+
 
 class Post(NamedTuple):
     """What an application has put there: the identifier that it was told, and the body of an enqueue, in JSON."""

@@ -19,10 +19,10 @@ from zizq.ids import IdGenerator
 from zizq.job import Failure, JobRecord, Status
 from zizq.policy import Defaults
 from zizq.server.broker import Broker
-from zizq.server.inbox import MOST, NAMELESS, Mover
+from zizq.server.inbox import MOST, Mover
 from zizq.server.payloads import Payloads
 from zizq.store.base import NO_BUDGETS, NOTHING
-from zizq.store.inbox import Inbox, Post
+from zizq.store.inbox import NAMELESS, Inbox, Post
 from zizq.store.memory import MemoryStore
 from zizq.testing.bench import NOW, Recorder
 from zizq.testing.clock import LoadedDice, ManualClock

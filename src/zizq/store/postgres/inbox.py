@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+import asyncpg
+import msgspec
+
 from zizq.budget import Budget
 from zizq.engine import decide
 from zizq.engine.decide import Settled
 from zizq.engine.transitions import Cause
-from zizq.errors import Refusal
+from zizq.errors import Refusal, Unprocessable
 from zizq.ids import created_at, encode, is_id
 from zizq.job import Failure, JobRecord, Status
 from zizq.policy import Defaults
 from zizq.store.base import NO_BUDGETS, NOTHING
 from zizq.store.contents import JobPiece
-from zizq.store.inbox import Post, Posted
+from zizq.store.inbox import NAMELESS, Post, Posted
 from zizq.store.postgres import admitting, copies
 from zizq.store.postgres.admitting import Admitted, Enqueue
 from zizq.store.postgres.database import Transaction
@@ -87,16 +90,12 @@ class _Posted:
     ) -> Sequence[JobRecord]:
         """Store new jobs."""
         call = Enqueue(jobs, now, folds, pending, create)
-        if call.is_plain:
-            await admitting.insert(self._db, jobs)
-            admitted = Admitted(jobs)
-        else:
-            await self._db.execute("SAVEPOINT admission")
-            try:
+        async with self._undone_alone():
+            if call.is_plain:
+                await admitting.insert(self._db, jobs)
+                admitted = Admitted(jobs)
+            else:
                 admitted = await admitting.admit(self._db, call, self._most_budgets)
-            except Refusal:
-                await self._db.execute("ROLLBACK TO SAVEPOINT admission")
-                raise
         self.admitted.append((call, admitted))
         return admitted.jobs
 
@@ -105,6 +104,35 @@ class _Posted:
         flying = decide.on_take(job.with_(status=Status.READY), now)
         failure = Failure(message=reason, error_type="NotEnqueued", kill=True)
         settled = decide.on_failure(flying, failure, now, self._defaults, 0.0)
-        self.refused.append(settled)
         if settled.kept and settled.error is not None:
-            await copies.write_jobs(self._db, [JobPiece(settled.job, (settled.error,))])
+            piece = JobPiece(settled.job, (settled.error,))
+            try:
+                async with self._undone_alone():
+                    await copies.write_jobs(self._db, [piece])
+            except Unprocessable:
+                # What the database cannot hold are its names, or its budgets.
+                type_, queue = NAMELESS
+                settled = msgspec.structs.replace(settled, job=settled.job.with_(type=type_, queue=queue, budgets=None))
+                await copies.write_jobs(self._db, [JobPiece(settled.job, piece.errors)])
+        self.refused.append(settled)
+
+    @asynccontextmanager
+    async def _undone_alone(self) -> AsyncIterator[None]:
+        """A part of the transaction that can fail by itself.
+
+        Raises:
+            Unprocessable: When the database cannot hold what is written.
+        """
+        await self._db.execute("SAVEPOINT post")
+        try:
+            yield
+        except Refusal:
+            await self._db.execute("ROLLBACK TO SAVEPOINT post")
+            raise
+        except (
+            asyncpg.DataError,
+            asyncpg.ProgramLimitExceededError,
+            asyncpg.IntegrityConstraintViolationError,
+        ) as error:
+            await self._db.execute("ROLLBACK TO SAVEPOINT post")
+            raise Unprocessable(f"the database cannot hold it: {error}") from error

@@ -203,6 +203,12 @@ MIGRATION = r"""
     BEGIN
         PERFORM zizq.check_name('type', type);
         PERFORM zizq.check_name('queue', queue);
+        -- They are in one row of an index, which has room for 2,700 bytes.
+        IF octet_length(type) + octet_length(queue) > 2000 THEN
+            PERFORM zizq.refuse(
+                format('type and queue have %s bytes, and may have 2000', octet_length(type) + octet_length(queue))
+            );
+        END IF;
         IF payload IS NULL THEN
             PERFORM zizq.refuse('payload must not be NULL: ''null''::jsonb is a payload');
         ELSIF size > 16777216 THEN
