@@ -16,7 +16,7 @@ from zizq.server.http import exchange, load, take
 from zizq.server.http.admin import events as admin_events
 from zizq.server.settings import flag_of, options
 from zizq.store.base import PAGE_BYTES
-from zizq.store.postgres import database, inbox
+from zizq.store.postgres import database, inbox, names
 from zizq.wire import codec, events, framing
 from zizq.wire.operations import MAX_LIMIT
 from zizq.words import size
@@ -73,6 +73,7 @@ def test_every_option_that_bounds_is_there_with_its_default(name: str, default: 
         ("Characters of a cron", str(grammar.MAX_LENGTH)),
         ("Paused queues", str(pauses.MAX_PAUSED)),
         ("Posts that are moved", f"{server_inbox.MOST}, and {inbox.MOST_BYTES >> 20} MiB"),
+        ("Queue and type of a job", f"{names.MOST_BYTES} bytes"),
         ("Connections of a server", str(database.CONNECTIONS + 1)),
         ("A statement", f"{database.PATIENCE_S:g} s"),
         ("Years", f"{schedule.FIRST_YEAR} to {schedule.LAST_YEAR}"),

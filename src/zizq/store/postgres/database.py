@@ -15,7 +15,7 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 from asyncpg.pool import PoolConnectionProxy
 
-from zizq.errors import ConfigError, Unavailable
+from zizq.errors import ConfigError, Unavailable, Unprocessable
 from zizq.store.meter import Meter
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ LONG_S = 3600.0
 """The same of upkeep, which other calls do not wait for."""
 AT_ODDS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Two transactions were in each other's way, and this one was undone: it may be tried again."""
+UNFIT = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
+"""What was to be written is too large for its place; all else goes on."""
 TROUBLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What is raised where the database cannot be reached, or cannot do it."""
 ATTEMPTS = 5
@@ -232,6 +234,8 @@ class Database:
                     raise
         except AT_ODDS as error:
             raise AtOdds(f"others change the same jobs just now ({error}): try again") from error
+        except UNFIT as error:
+            raise Unprocessable(f"the database cannot hold it: {str(error).splitlines()[0]}") from error
         except TROUBLE as error:
             self.trouble = f"{type(error).__name__}: {error}"
             raise Unavailable(f"the database cannot do it just now ({self.trouble})") from error

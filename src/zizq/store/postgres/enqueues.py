@@ -10,7 +10,7 @@ from zizq.engine.transitions import Cause
 from zizq.errors import Refusal
 from zizq.job import JobRecord
 from zizq.store.base import NO_BUDGETS, NOTHING
-from zizq.store.postgres import admitting
+from zizq.store.postgres import admitting, names
 from zizq.store.postgres.admitting import Admitted, Enqueue
 from zizq.store.postgres.database import Transaction
 from zizq.store.postgres.gather import Gather
@@ -37,6 +37,7 @@ class EnqueueCalls(Parts):
         create: Mapping[str, Budget] = NO_BUDGETS,
     ) -> Sequence[JobRecord]:
         """Insert new jobs."""
+        names.check(jobs)
         return await self._enqueues.call(Enqueue(jobs, now, folds, pending, create))
 
     async def pending(self, keys: Collection[str]) -> dict[str, JobRecord]:

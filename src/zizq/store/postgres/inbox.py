@@ -21,7 +21,7 @@ from zizq.store.contents import JobPiece
 from zizq.store.inbox import NAMELESS, Post, Posted
 from zizq.store.postgres import admitting, copies
 from zizq.store.postgres.admitting import Admitted, Enqueue
-from zizq.store.postgres.database import Transaction
+from zizq.store.postgres.database import UNFIT, Transaction
 from zizq.store.postgres.enqueues import EnqueueCalls
 
 MOST_BYTES = 8 * 2**20
@@ -129,10 +129,6 @@ class _Posted:
         except Refusal:
             await self._db.execute("ROLLBACK TO SAVEPOINT post")
             raise
-        except (
-            asyncpg.DataError,
-            asyncpg.ProgramLimitExceededError,
-            asyncpg.IntegrityConstraintViolationError,
-        ) as error:
+        except (*UNFIT, asyncpg.IntegrityConstraintViolationError) as error:
             await self._db.execute("ROLLBACK TO SAVEPOINT post")
             raise Unprocessable(f"the database cannot hold it: {error}") from error
