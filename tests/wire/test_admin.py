@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from wire.stores import running_server
+from wire.stores import in_a_folder_only, running_server
 from wire.talk import Http1, request
+
+backed_up = in_a_folder_only("a database is backed up by its own means, and the call says so: test_postgres.py")
 
 
 @asynccontextmanager
@@ -41,6 +43,7 @@ async def backup(connection):
     return reply
 
 
+@backed_up
 async def test_a_backup_is_a_compressed_tar_of_the_data_folder(tmp_path):
     async with admin(root_dir=tmp_path) as (_, connect):
         reply = await backup(await connect())
@@ -51,6 +54,7 @@ async def test_a_backup_is_a_compressed_tar_of_the_data_folder(tmp_path):
         assert tar.getnames() == ["zizq-root/data/jobs.db"]
 
 
+@backed_up
 async def test_backups_follow_one_another_on_a_connection_and_leave_nothing(tmp_path):
     async with admin(root_dir=tmp_path) as (_, connect):
         connection = await connect()
@@ -59,6 +63,7 @@ async def test_backups_follow_one_another_on_a_connection_and_leave_nothing(tmp_
         assert not (tmp_path / "data" / "backup.tmp").exists()
 
 
+@backed_up
 async def test_a_second_backup_at_a_time_is_refused(tmp_path):
     async with admin(root_dir=tmp_path) as (server, connect), server.app.upkeep.backup():
         reply = await backup(await connect())
@@ -66,6 +71,7 @@ async def test_a_second_backup_at_a_time_is_refused(tmp_path):
     assert reply.headers["content-type"] == "text/plain; charset=utf-8"
 
 
+@backed_up
 async def test_a_backup_that_fails_says_so_logs_why_and_the_server_goes_on(tmp_path, caplog):
     caplog.set_level(logging.INFO, "zizq")
     async with admin(root_dir=tmp_path) as (_, connect):
@@ -87,6 +93,7 @@ async def test_a_store_in_memory_cannot_be_backed_up():
         assert (await connection.ask("POST", "/compact")).status == 204
 
 
+@backed_up
 async def test_compacting_has_no_answer_but_that_it_is_done(tmp_path):
     async with admin(root_dir=tmp_path) as (_, connect):
         reply = await (await connect()).ask("POST", "/compact")
@@ -111,6 +118,7 @@ async def test_the_primary_api_has_none_of_it():
         connection.hang_up()
 
 
+@backed_up
 async def test_a_client_that_leaves_ends_its_backup(tmp_path, caplog):
     caplog.set_level(logging.INFO, "zizq")
     async with running_server(root_dir=tmp_path) as server:
