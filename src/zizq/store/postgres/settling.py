@@ -17,13 +17,14 @@ from zizq.store.postgres.database import Transaction
 from zizq.store.postgres.flight import JOB, META, Flying
 from zizq.store.postgres.holdings import Holdings
 
-# A job that sets no options leaves nothing to decide, where the server keeps no completed jobs.
+# A job that sets no retention leaves nothing to decide, where the server keeps no completed jobs.
 _SUCCEED = f"""
     WITH gone AS (
         DELETE FROM zizq.flight f WHERE f.id = ANY($1::text[]) AND (f.fence = $2 OR f.id = ANY($3::text[]))
         RETURNING f.id, f.fence, f.dequeued_at
     ), removed AS (
-        DELETE FROM zizq.jobs j USING gone WHERE j.id = gone.id AND j.options IS NULL AND $4
+        DELETE FROM zizq.jobs j USING gone WHERE j.id = gone.id AND $4
+            AND (j.options IS NULL OR substring(j.options FOR 4) = $5::bytea)
         RETURNING gone.id AS flown, gone.fence, gone.dequeued_at AS taken_at, {JOB}
     )
     SELECT * FROM removed UNION ALL
@@ -106,7 +107,12 @@ class Settling:
             for job_id in self._holdings.not_lost(call.ids):
                 now_of.setdefault(job_id, call.now)
         found = await self._db.fetch(
-            _SUCCEED, list(now_of), self._fence, self._holdings.others(now_of), self._defaults.completed_ms == 0
+            _SUCCEED,
+            list(now_of),
+            self._fence,
+            self._holdings.others(now_of),
+            self._defaults.completed_ms == 0,
+            rows.OPEN,
         )
         done = {row[0] for row in found}
         self.effects.left += [(row[0], row[1]) for row in found]

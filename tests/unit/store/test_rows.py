@@ -1,0 +1,37 @@
+"""How jobs rest in rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from zizq.budget import Draw
+from zizq.engine import admit
+from zizq.policy import Backoff, Retention
+from zizq.store import rows
+
+
+def options(**more: Any) -> bytes:
+    job = admit.new_job("id", 0, type="t", queue="q", payload=msgspec.Raw(b"\xc0"), **more)
+    stored = rows.to_row(job)[7]
+    assert stored is not None
+    return stored
+
+
+@pytest.mark.parametrize(
+    "more", [{"budgets": (Draw("a", 1),)}, {"metadata": {"a": "b"}}, {"timeout_ms": 5}, {"unique_key": "k"}]
+)
+def test_options_that_leave_retention_open_can_be_told_by_how_they_begin(more: dict[str, Any]) -> None:
+    assert options(**more).startswith(rows.OPEN)
+    assert not options(**more, retention=Retention(completed_ms=1)).startswith(rows.OPEN)
+    assert not options(**more, retention=Retention(dead_ms=1)).startswith(rows.OPEN)
+    assert not options(**more, backoff=Backoff(1.0, 1, 1)).startswith(rows.OPEN)
+
+
+def test_draws_are_read_of_options_alone() -> None:
+    draws = (Draw("a", 1), Draw("b", 2))
+    assert rows.draws_of(options(budgets=draws)) == draws
+    assert rows.draws_of(options(timeout_ms=5)) is None
+    assert rows.draws_of(None) is None
