@@ -102,7 +102,7 @@ FEW: dict[str, Ask] = {
     "count": lambda db: pages.count(db, selection(statuses=["ready"]), NOW),
     "count of a rare queue": lambda db: pages.count(db, selection(queues=["rare"], types=["t"]), NOW),
     "queues": lambda db: pages.queues(db, NOW),
-    "held": lambda db: windows.held(db, 1, 1, PAGE),
+    "held": lambda db: windows.held(db, 1, [f"{number:025d}" for number in range(1, PAGE + 1)]),
     **{f"head of {of}": window(of, 0) for of in JobList if of is not JobList.READY},
     **{f"tail of {of}": window(of, 2**40) for of in JobList},
     "rare in scheduled": find(JobList.SCHEDULED, "later"),
