@@ -13,12 +13,17 @@ import msgspec
 import pytest
 
 from zizq.budget import Budget, Draw, Strategy, StrategyType
+from zizq.engine import decide
 from zizq.engine.changes import Change, Delete, Patch, Rebind
 from zizq.engine.selection import EVERYTHING, Range, Selection
 from zizq.errors import Conflicting, Outdated, Unavailable, Unprocessable
-from zizq.job import Batch, Status
+from zizq.job import Batch, Failure, Status
 from zizq.policy import Defaults
-from zizq.store.sqlite import changes
+from zizq.store import rows
+from zizq.store.sqlite import changes, pages
+from zizq.store.sqlite.change_statements import ApplyCall, ChangeCall
+from zizq.store.sqlite.schema import open_database
+from zizq.store.sqlite.statements import Statements
 from zizq.store.sqlite.store import LISTERS, SqliteStore
 from zizq.store.sqlite.upkeep import ROOM_PAGES
 from zizq.testing.bench import DAY, NOW, Bench, Recorder
@@ -331,3 +336,23 @@ async def test_jobs_that_are_bound_with_many_hold_their_budget_back_at_once(tmp_
         with pytest.raises(Unprocessable, match="45 unfinished jobs draw up to 2 from it"):
             await bench.store.save_budget("b", BUDGET, smaller, NOW)
         go_on.set()
+
+
+@pytest.mark.parametrize("change", [PATCH, Rebind(all=())])
+def test_a_job_that_dies_between_its_noting_and_the_change_stays_as_it_died(tmp_path: Path, change: Change) -> None:
+    db = open_database(tmp_path / "jobs.db", 2**20)
+    statements = Statements(db)
+    bench = Bench(SqliteStore(tmp_path, Defaults(), LoadedDice()), Recorder(), LoadedDice())
+    dying, other = bench.job(), bench.job()
+    statements.enqueue([[dying, other]])
+    statements.changes.collect([ChangeCall([dying.id, other.id], EVERYTHING, change, NOW, {})])
+    flying = dying.with_(status=Status.IN_FLIGHT, dequeued_at=NOW)
+    statements.settle([[decide.on_failure(flying, Failure(message="x", kill=True), NOW, Defaults(), 0.0)]])
+    statements.changes.arm([(change, NOW)])
+    assert getattr(pages.one(db, dying.id), "status", None) is Status.DEAD
+    [moved] = statements.changes.apply([ApplyCall(change, NOW, {}, CHUNK)])
+    assert moved is not None
+    assert [one.before.id for one in moved] == [other.id]
+    assert statements.changes.apply([ApplyCall(change, NOW, {}, CHUNK)]) == [None]
+    assert db.execute("SELECT status FROM jobs WHERE id = ?", (dying.id,)).get == rows.STATUS[Status.DEAD]
+    db.close()

@@ -170,8 +170,11 @@ class ChangeStatements:
         outcomes: list[list[Moved] | None] = []
         for call in calls:
             ids = [row[0] for row in self._db.execute("SELECT id FROM pending ORDER BY id LIMIT ?", (call.limit,))]
+            # One that was in flight when it was noted may have ended before the change was armed.
             moved = [
-                Moved(job, call.change.apply(job, call.now)) for job in map(_as_known(call.flying), self._read(ids))
+                Moved(job, call.change.apply(job, call.now))
+                for job in map(_as_known(call.flying), self._read(ids))
+                if call.change.suits(job.status)
             ]
             self._carry_out(call.change, moved)
             sql.delete(self._db, "pending", "id", ids)

@@ -63,7 +63,10 @@ def one(db: apsw.Connection, job_id: str) -> JobRecord | None:
     if row is None:
         return None
     *_, change, now = row
-    return rows.to_job(row) if change is None else decode_change(change).apply(rows.to_job(row), now)
+    job = rows.to_job(row)
+    pending = None if change is None else decode_change(change)
+    # Whatever ended between its noting and the change stays as it is.
+    return job if pending is None or not pending.suits(job.status) else pending.apply(job, now)
 
 
 def errors(db: apsw.Connection, job_id: str, after: int | None, order: Order, limit: int) -> list[ErrorRecord]:
