@@ -198,7 +198,7 @@ def main() -> None:
     """Print what the model says of the measurements in a file; those that are kept where none is named."""
     results: Any = json.loads(Path(sys.argv[1] if len(sys.argv) > 1 else RESULTS).read_text())
     kept = next(table["samples"] for table in results["tables"] if table["name"] == "servers")
-    columns = ["work", "cores left", "measured, jobs/s", "predicted", "off by", "bound by"]
+    columns = ["work", "cores", "measured, jobs/s", "predicted", "off by", "bound by"]
     print(markdown(columns, checked(kept["points"], kept["sync_s"]), 1), end="\n\n")
     columns = ["each database", "databases", "jobs/s of each", "bound by", "servers", "cores of clients", "log, MB/s"]
     print(markdown(columns, planned(kept["points"]), 1))

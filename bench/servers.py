@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -30,6 +31,8 @@ BULK, DRAIN, MIXED = 100_000, 60_000, 60_000
 BACKLOG, PARTS, PART = 1_000_000, 3, 30_000
 PACE, PACED_S = 500, 20
 """Jobs a second for the latency, and for how many seconds."""
+SAMPLED_S = 0.02
+"""How often it is looked whether cores have nothing to do."""
 GOALS = {
     "bulk, 1 server": "40,000",
     "end to end, 2 servers": "10,000",
@@ -86,7 +89,7 @@ class Point(NamedTuple):
     Args:
         rate: Jobs a second.
         cost: What one took.
-        cores: How many cores were left to us by what else the machine did.
+        cores: How many cores were there for us: those that we used, and those that had nothing to do.
     """
 
     rate: float
@@ -103,27 +106,36 @@ class Meter:
 
     def __init__(self, bed: Bed) -> None:
         self._bed = bed
-        self._busy, self._began = _busy(), time.monotonic()
         self._spent = bed.spent()
+        self._idle: list[tuple[float, float]] = []
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(SAMPLED_S):
+            self._idle.append((time.monotonic(), _idle()))
 
     def point(self, jobs: int, done: Sequence[dict[str, float]]) -> Point:
-        """What so many jobs took; clients have said what they did."""
-        busy, lasted = _busy() - self._busy, time.monotonic() - self._began
+        """What so many jobs took; clients have said what they did, and when."""
+        self._is_over.set()
+        self._thread.join()
         # The counters of transactions are told once a second.
         time.sleep(1.1)
         spent = zip(self._bed.spent(), self._spent, strict=True)
         servers, database, wal, commits = (late - early for late, early in spent)
         client = sum(line["cpu"] for line in done)
         cost = Cost(*(used * 1e6 / jobs for used in (client, servers, database)), wal / jobs, commits / jobs)
-        others = max(0.0, busy - client - servers - database)
-        took = max(line["ended"] for line in done) - min(line["began"] for line in done)
-        return Point(jobs / took, cost, (os.cpu_count() or 1) - others / lasted)
+        began, ended = min(line["began"] for line in done), max(line["ended"] for line in done)
+        idle = [seconds for at, seconds in self._idle if began <= at <= ended] or [0.0]
+        cores = (client + servers + database + idle[-1] - idle[0]) / (ended - began)
+        return Point(jobs / (ended - began), cost, cores)
 
 
-def _busy() -> float:
-    """Seconds of processor time that all cores together have spent on anything."""
-    times = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    return (sum(times) - times[3] - times[4]) / os.sysconf("SC_CLK_TCK")
+def _idle() -> float:
+    """Seconds that all cores together have spent on nothing."""
+    times = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    return (int(times[4]) + int(times[5])) / os.sysconf("SC_CLK_TCK")
 
 
 def bulk(bed: Bed, jobs: int) -> Point:
