@@ -141,7 +141,7 @@ ALL = {
         "best": Worker("2 processes, 2 threads each, prefetch 1,000", [*DRAMATIQ, "-p", "2", "-t", "2"],
                        variables={"dramatiq_queue_prefetch": "1000"}),
         "wide": Worker("1 process, 100 threads", [*DRAMATIQ, "-p", "1", "-t", "100"]),
-    }, "given to others when a worker has been silent for a minute", bulk=False),
+    }, "given to others once a worker has been silent for a minute, by chance: 1 in 1,000 at each command", bulk=False),
     "huey-redis": System("Huey on Redis", "huey_redis", REDIS, (15_000, 8_000), {
         "default": Worker("1 thread", HUEY_REDIS),
         "best": Worker("2 processes", [*HUEY_REDIS, "-k", "process", "-w", "2"]),

@@ -51,7 +51,7 @@ def versions() -> dict[str, str]:
     """Of each package that is pinned."""
     texts = [*(file.read_text() for file in REQUIREMENTS.values()), OBAN]
     pins = re.findall(r"^([\w-]+)(?:\[[\w,]+\])?==([\w.]+)", "\n".join(texts), re.MULTILINE)
-    return dict(reversed(pins))  # what both have is told of the first
+    return dict(sorted(dict(reversed(pins)).items()))  # what both have is told of the first
 
 
 def server(program: str) -> Path:

@@ -87,6 +87,10 @@ def _durability(name: str, system: System) -> str:
     return system.server.synced if name.endswith(SYNCED) else system.server.quick
 
 
+WHO: Mapping[str, Cell] = {"system": _name, "durability": _durability}
+"""What every table begins with."""
+
+
 def _bulk(results: Results) -> Cell:
     return lambda name, system: figure(results, name, "bulk") if system.bulk else "no bulk"
 
@@ -94,7 +98,7 @@ def _bulk(results: Results) -> Cell:
 def _enqueue(results: Results) -> Sequence[str]:
     return [ENQUEUE,
             _table(_rows(results), {
-                "system": _name, "durability": _durability, "one by one": _cell(results, "one"),
+                **WHO, "one by one": _cell(results, "one"),
                 "64 callers": _cell(results, "many"), "bulk of 100": _bulk(results),
             }, 2)]  # fmt: skip
 
@@ -105,14 +109,14 @@ def _work(results: Results) -> Sequence[str]:
 
     return [WORK,
             _table(_rows(results), {
-                "system": _name, "as it comes": worker("default"), "of jobs": _cell(results, "drain default jobs"),
+                **WHO, "as it comes": worker("default"), "of jobs": _cell(results, "drain default jobs"),
                 "drain": _cell(results, "drain default"), "at best": worker("best"),
                 "of so many": _cell(results, "drain jobs"), "drain at best": _cell(results, "drain"),
-            }, 1),
+            }, 2),
             _table(_rows(results), {
-                "system": _name, "at best": worker("best"), "enqueue and drain": _cell(results, "mixed"),
+                **WHO, "at best": worker("best"), "enqueue and drain": _cell(results, "mixed"),
                 "wide": worker("wide"), "10 ms jobs": _cell(results, "io"),
-            }, 1)]  # fmt: skip
+            }, 2)]  # fmt: skip
 
 
 def _latency(results: Results) -> Sequence[str]:
@@ -124,7 +128,7 @@ def _latency(results: Results) -> Sequence[str]:
         return cell
 
     return [LATENCY,
-            _table(_rows(results), {"system": _name, "10 a second": pair("idle"), "1,000 a second": pair("paced")},
+            _table(_rows(results), {**WHO, "10 a second": pair("idle"), "1,000 a second": pair("paced")},
                    1)]  # fmt: skip
 
 
@@ -132,7 +136,7 @@ def _synced(results: Results) -> Sequence[str]:
     rows = ((key(name, True), system) for name, system in ALL.items() if key(name, True) in results.samples)
     return [f"{SYNCED_TEXT}\n{_cannot()}".strip(),
             _table(rows, {
-                "system": _name, "durability": _durability, "one by one": _cell(results, "one"),
+                **WHO, "one by one": _cell(results, "one"),
                 "64 callers": _cell(results, "many"), "bulk of 100": _bulk(results),
                 "drain at best": _cell(results, "drain"),
             }, 2)]  # fmt: skip
@@ -153,11 +157,11 @@ def _cost(results: Results) -> Sequence[str]:
 
     return [COST,
             _table(_rows(results), {
-                "system": _name, "server µs": _cell(results, "server cpu", "{:,.1f}", US),
+                **WHO, "server µs": _cell(results, "server cpu", "{:,.1f}", US),
                 "worker µs": _cell(results, "worker cpu", "{:,.1f}", US),
                 "queued jobs": _cell(results, "backlog"), "bytes of memory a job": _cell(results, "memory"),
                 "bytes on disk a job": _cell(results, "disk"), "start, s": start,
-            }, 1)]  # fmt: skip
+            }, 2)]  # fmt: skip
 
 
 def _kills(results: Results) -> Sequence[str]:
@@ -168,10 +172,10 @@ def _kills(results: Results) -> Sequence[str]:
     rows = ((name, system) for name, system in _rows(results) if results.median(name, "in hand") is not None)
     return [KILLS,
             _table(rows, {
-                "system": _name, "had begun": _cell(results, "in hand"), "ran again": again,
+                **WHO, "had begun": _cell(results, "in hand"), "ran again": again,
                 "still held by the server": _cell(results, "waiting"), "gone": _cell(results, "lost"),
                 "what it says of that": lambda _, system: system.crash,
-            }, 1)]  # fmt: skip
+            }, 2)]  # fmt: skip
 
 
 def _failures(results: Results) -> Sequence[str]:

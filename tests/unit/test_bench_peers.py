@@ -93,6 +93,13 @@ def test_a_page_of_a_trial_says_so() -> None:
     assert "This was a trial" not in page.page(Results(["`python -m bench peers`"]), {})
 
 
+def test_durability_stands_beside_every_figure() -> None:
+    text = page.page(results(**{"one": [1.0], "in hand": [50.0]}), {})
+    tables = [line for line in text.splitlines() if line.startswith("| system |")]
+    assert len(tables) == 7
+    assert all(line.startswith("| system | durability |") for line in tables)
+
+
 def test_a_system_without_bulk_says_so() -> None:
     text = page.page(Results(["x"], {"celery": {"one": [1.0]}}), {})
     assert "| no bulk |" in text
