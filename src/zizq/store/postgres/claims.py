@@ -20,13 +20,14 @@ _JOB = ", ".join(f"j.{name}" for name in _COLUMNS)
 FREE = """NOT EXISTS (SELECT FROM zizq.flight f WHERE f.id = j.id)
           AND j.queue NOT IN (SELECT queue FROM zizq.paused_queues)"""
 """A condition on a ready job: whoever takes may have it."""
-# Whole rows of an index are compared, and all of its order is asked for: so there is one way only to find them.
+# All of the order of an index is asked for: so there is one way only to find them.
 OF_ALL = f"""j.status = 1 AND j.budgets = '' AND {FREE}
     AND (j.priority, j.id) >= ({{priority}}, {{id}}) ORDER BY j.priority, j.id"""
 """The free jobs of all queues from a key on, in order."""
-OF_ONE = f"""j.status = 1 AND {FREE} AND (j.queue, j.budgets, j.priority, j.id) >= ({{queue}}, '', {{priority}}, {{id}})
-    AND (j.queue, j.budgets, j.priority, j.id) < ({{queue}}, '', 2147483647, '')
-    ORDER BY j.queue, j.budgets, j.priority, j.id"""
+# A row is only compared to say where a scan begins: as its end it would hold the scan to the first column alone. The
+# array keeps the planner from leaving the queue out of the order, so that no other index has it.
+OF_ONE = f"""j.status = 1 AND {FREE} AND j.queue = ANY(ARRAY[{{queue}}]) AND j.budgets = ''
+    AND (j.priority, j.id) >= ({{priority}}, {{id}}) ORDER BY j.queue, j.priority, j.id"""
 """The same of one queue."""
 
 # Two servers may want the same job at once. Where one has it, the other passes over it: it is locked, or in flight.
