@@ -99,6 +99,13 @@ ZIZQ_AS_IT_COMES = Kind(
     synced="zizq as it comes: enqueues are synced, acknowledgements are not",
 )
 
+ZIZQ_ON_POSTGRESQL = Kind(
+    "zizq on PostgreSQL",
+    servers.zizq_on_postgresql,
+    quick="",
+    synced="PostgreSQL as it comes, zizq too: enqueues are synced, acknowledgements are not",
+)
+
 OURS = {
     "default": Worker("1 process"),
     "best": Worker("1 process, prefetch 2,000", concurrency=100),
@@ -121,6 +128,9 @@ PROCRASTINATE_QUIET = [*PROCRASTINATE[:1], "--log-level", "error", *PROCRASTINAT
 ALL = {
     "zizq": System("zizq", "zizq", ZIZQ, (100_000, 6_000), OURS, "given to others when the connection ends", "ours"),
     "zizq-fsync": System("zizq", "zizq", ZIZQ_AS_IT_COMES, (100_000, 6_000), OURS, "as above", "ours"),
+    "zizq-postgresql": System(
+        "zizq on PostgreSQL", "zizq", ZIZQ_ON_POSTGRESQL, (50_000, 4_000), OURS, "as above", "ours"
+    ),
     "celery": System("Celery", "celery", REDIS, (4_000, 3_000), {
         "default": Worker("2 processes", [*CELERY]),
         "best": Worker("2 processes, lean, prefetch 128", [*CELERY, *LEAN, "-c", "2"]),

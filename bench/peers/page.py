@@ -80,7 +80,7 @@ def _cell(results: Results, what: str, show: str = "{:,.0f}", factor: float = 1.
 
 def _name(row: str, system: System) -> str:
     name = _shown(row, system)
-    return f"**{name}**" if system.name == "zizq" else name
+    return f"**{name}**" if system.module == "zizq" else name
 
 
 def _durability(name: str, system: System) -> str:
@@ -152,7 +152,9 @@ def _cost(results: Results) -> Sequence[str]:
         if lost := results.median(name, "start lost"):
             return f"lost {lost:,.0f}"
         return (
-            figure(results, name, "start", "{:,.2f}") if system.server.version or system.name == "zizq" else "no server"
+            figure(results, name, "start", "{:,.2f}")
+            if system.server.version or system.module == "zizq"
+            else "no server"
         )
 
     return [COST,
@@ -191,12 +193,12 @@ def _pictures(results: Results) -> Iterator[tuple[str, str, str]]:
         ("bench-bulk", "Enqueue a hundred a request, jobs a second", "bulk"),
         ("bench-io", "Jobs that wait for 10 ms, a hundred at once, jobs a second", "io"),
     ):
-        rows = [plot.Bar(_shown(row, system), middle, results.spread(row, what), system.name == "zizq")
+        rows = [plot.Bar(_shown(row, system), middle, results.spread(row, what), system.module == "zizq")
                 for row, system in _rows(results) if (middle := results.median(row, what)) is not None]  # fmt: skip
         if rows:
             yield name, title, plot.bars(title, sorted(rows, key=lambda bar: -bar.value))
     title = "Start latency at 1,000 jobs a second: median / p99 in ms"
-    spans = [plot.Bar(_shown(row, system), p50 * MS, [p99 * MS], system.name == "zizq")
+    spans = [plot.Bar(_shown(row, system), p50 * MS, [p99 * MS], system.module == "zizq")
              for row, system in _rows(results)
              if (p50 := results.median(row, "paced p50")) and (p99 := results.median(row, "paced p99"))]  # fmt: skip
     if spans:

@@ -33,6 +33,7 @@ class Started:
         user: Who runs it; None is us.
         at_once: The signal that ends it without saving anything. PostgreSQL has one of its own for that, with which it
             leaves no shared memory behind.
+        below: A server that this one needs, which runs already.
     """
 
     def __init__(
@@ -42,47 +43,60 @@ class Started:
         store: Path,
         user: str | None = None,
         at_once: signal.Signals = signal.SIGKILL,
+        below: Started | None = None,
     ) -> None:
+        self._below = below
         self._command, self.url, self._store, self._at_once = command, url, store, at_once
         if user is not None:
             self._command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
         self._program: Program | None = None
         self._log = (store.parent / "server.log").open("ab")
-        self.start()
+        self._begin()
 
     def start(self) -> float:
-        """Start it, and wait until it listens; when it was started."""
+        """Start it after a stop, and wait until it listens; when it was started."""
         began = time.monotonic()
-        if self._command:
-            self._program = Program(self._command, stderr=self._log)
-            self._wait()
+        if self._below is not None:
+            self._below.start()
+        self._begin()
         return began
 
     def stop(self) -> None:
         """End it in good order."""
         if self._program is not None:
             self._program.stop()
+        if self._below is not None:
+            self._below.stop()
 
     def end(self) -> None:
         """End it at once."""
         if self._program is not None:
             self._program.stop(self._at_once)
+        if self._below is not None:
+            self._below.end()
 
     def cpu(self) -> float:
         """Seconds of processor time of all its processes."""
-        return trees.cpu(self._program.pid) if self._program else 0.0
+        own = trees.cpu(self._program.pid) if self._program else 0.0
+        return own + (self._below.cpu() if self._below else 0.0)
 
     def memory(self) -> int:
         """Bytes that all its processes hold."""
-        return trees.memory(self._program.pid) if self._program else 0
+        own = trees.memory(self._program.pid) if self._program else 0
+        return own + (self._below.memory() if self._below else 0)
 
     def disk(self) -> int:
         """Bytes on disk."""
-        found = 0
+        found = self._below.disk() if self._below else 0
         for file in self._store.rglob("*"):
             if file.is_file():
                 found += file.stat().st_blocks * 512
         return found
+
+    def _begin(self) -> None:
+        if self._command:
+            self._program = Program(self._command, stderr=self._log)
+            self._wait()
 
     def _wait(self) -> None:
         address, ends = _address(self.url), time.monotonic() + START_S
@@ -166,6 +180,13 @@ def zizq(quick: str, synced: str) -> Callable[[Path, bool], Started]:
         return Started([*serve_command(store, mode, port), "--log-level", "warn"], f"http://127.0.0.1:{port}", store)
 
     return start
+
+
+def zizq_on_postgresql(folder: Path, synced: bool) -> Started:
+    """Our own server on PostgreSQL as it comes."""
+    database, port = postgresql(folder, synced), free_port()
+    command = [*serve_command(database.url, "fsync", port), "--log-level", "warn"]
+    return Started(command, f"http://127.0.0.1:{port}", folder / "zizq", below=database)
 
 
 def free_port() -> int:
