@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -58,9 +58,10 @@ class ServerProcess:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         lines: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self._lines = lines
         self._reader = threading.Thread(target=self._read, args=(self._process.stdout, lines.put), daemon=True)
         self._reader.start()
-        while (line := lines.get()) is not None:
+        for line in self.log():
             fields = line["fields"]
             if fields.get("api") == "primary":
                 self.url = f"{fields['scheme']}://{fields['addr']}"
@@ -71,6 +72,11 @@ class ServerProcess:
             if fields.get("api") == self._last:
                 return
         raise RuntimeError(f"the server ended with {self._process.wait()} before it listened")
+
+    def log(self) -> Iterator[dict[str, Any]]:
+        """The lines of its log that have not been looked at yet, as they come, until it ends."""
+        while (line := self._lines.get()) is not None:
+            yield line
 
     def _read(self, log: IO[str], put: Callable[[dict[str, Any] | None], None]) -> None:
         """Read its log to the end, so that it never waits for a reader."""

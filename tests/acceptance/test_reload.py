@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,9 @@ def hang_up(server: ServerProcess, answers: int) -> Iterator[dict[str, Any]]:
     """Send SIGHUP; what the server then logs, which is so much."""
     process = server._process
     assert process is not None
-    assert process.stdout is not None
     process.send_signal(signal.SIGHUP)
-    while answers:
-        line = json.loads(process.stdout.readline())
-        if "reload" in line["fields"]["message"]:
-            answers -= 1
-            yield line
+    told = (line for line in server.log() if "reload" in line["fields"]["message"])
+    yield from islice(told, answers)
 
 
 def shown(url: str, context: ssl.SSLContext) -> int:
@@ -116,8 +112,7 @@ def test_a_second_signal_ends_the_process_whatever_is_still_open(tmp_path, certi
                 client.health()
             process = server._process
             process.send_signal(number)
-            while "stopping" not in process.stdout.readline():
-                pass
+            assert any("stopping" in line["fields"]["message"] for line in server.log())
             process.send_signal(number)
             assert process.wait(10) == -number
 
