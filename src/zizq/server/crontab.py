@@ -46,6 +46,7 @@ class Crontab:
         self._zone = zone
         self.on_saved: Callable[[int], None] = lambda at: None
         """Hears for when an entry of a group that was changed is due."""
+        self._saves: set[asyncio.Task[CronGroup]] = set()
 
     # ── read ──
 
@@ -174,6 +175,18 @@ class Crontab:
         return rules.entry_of(await self._change(name, rule, create), name, entry)
 
     async def _change(self, name: str, rule: Rule, create: Mapping[str, Budget] = NO_BUDGETS) -> CronGroup:
+        # What is saved although nobody waits for it any more has to be heard of all the same, or fires late.
+        save = asyncio.create_task(self._save(name, rule, create))
+        self._saves.add(save)
+        save.add_done_callback(self._saved)
+        return await asyncio.shield(save)
+
+    def _saved(self, save: asyncio.Task[CronGroup]) -> None:
+        self._saves.discard(save)
+        if not save.cancelled():
+            save.exception()  # whoever asked may have left
+
+    async def _save(self, name: str, rule: Rule, create: Mapping[str, Budget]) -> CronGroup:
         while True:
             before, now = await self._store.cron(name), self._clock.wall_ms()
             after = rule(before, now)

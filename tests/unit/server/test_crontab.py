@@ -399,3 +399,29 @@ async def test_the_ticker_fires_at_its_start_what_came_due_before() -> None:
         ticker = asyncio.create_task(Ticker(here.crontab, here.clock, 10).run())
         await fired(here, 1)
         ticker.cancel()
+
+
+class Slow(MemoryStore):
+    """A store that carries out a change of a cron when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(Defaults(), LoadedDice())
+        self.let = asyncio.Event()
+
+    async def save_cron(self, *args: Any, **more: Any) -> bool:
+        await self.let.wait()
+        return await super().save_cron(*args, **more)
+
+
+async def test_a_change_is_heard_of_although_whoever_asked_for_it_has_left() -> None:
+    store = Slow()
+    bench = Bench(store, ManualClock(ms(STARTS_AT)))
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    bench.crontab.on_saved = heard.put_nowait
+    asked = asyncio.create_task(bench.put(every("* * * * *")))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    store.let.set()
+    assert await heard.get() == ms("2026-03-07T00:01:00Z")
