@@ -36,4 +36,4 @@ def test_a_standby_takes_over_and_nothing_answered_is_lost(tmp_path: Path) -> No
                 enqueuer.goes_on()
             wait(lambda: set(enqueuer.answered) <= servers.notes("end").keys(), "the run of every job")
             wait(servers.is_empty, "the end of every job")
-            assert len(servers.fences()) == 3
+            wait(lambda: len(servers.fences()) == 3, "the return of every server")
