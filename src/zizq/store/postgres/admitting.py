@@ -73,7 +73,7 @@ async def admit(db: Transaction, call: Enqueue, most_budgets: int) -> Admitted:
     waiting = await pending(db, call.pending, "FOR UPDATE OF j")
     if any((waiting[key].id if key in waiting else None) != job_id for key, job_id in call.pending.items()):
         raise Outdated("the job that waits under a batch key has changed meanwhile: try again")
-    outcome, new = _sort(call, await _holders(db, call))
+    outcome, new = unique.admitted(call.jobs, await _holders(db, call))
     drawing = [(index, job) for index, job in enumerate(call.jobs) if job.budgets and outcome[index] is job]
     await budget_rows.check(db, drawing, call.create, most_budgets, call.now)
     await _insert_bound(db, new)
@@ -135,22 +135,6 @@ async def _holders(db: Transaction, call: Enqueue) -> dict[str, list[JobRecord]]
     for there in holders.values():
         there.sort(key=lambda job: job.id, reverse=True)
     return holders
-
-
-def _sort(call: Enqueue, holders: dict[str, list[JobRecord]]) -> tuple[list[JobRecord], list[JobRecord]]:
-    """For each job itself or the one that has its unique key; and those that are new."""
-    outcome, new = [], []
-    for job in call.jobs:
-        stands = job
-        if job.unique_key is not None:
-            there = holders.setdefault(job.unique_key, [])
-            stands = next((one for one in there if unique.conflicts(job.unique_while or "", one)), job)
-            if stands is job:
-                there.insert(0, job)
-        if stands is job:
-            new.append(job)
-        outcome.append(stands if stands is job else stands.with_(payload=None))
-    return outcome, new
 
 
 async def _insert_bound(db: Transaction, new: Sequence[JobRecord]) -> None:

@@ -93,7 +93,7 @@ class KeyStatements:
             self._crons.check(call.firing)
         if not self._is_pending(call):
             raise Outdated("the job that waits under a batch key has changed meanwhile: try again")
-        outcome, new = self._sort(call)
+        outcome, new = unique.admitted(call.jobs, self._holders(call))
         # Nothing is written before all is known to be right: the other calls of the commit go on.
         numbered = [(index, job) for index, job in enumerate(call.jobs) if outcome[index] is job]
         created = self._budgets.check(numbered, call.create, call.most_budgets)
@@ -110,22 +110,6 @@ class KeyStatements:
             self._crons.advance(call.firing)
         folded = [rows.to_job(row) for job in call.folds for row in self._db.execute(text, (job.payload, job.id))]
         return Admitted(outcome, folded, created)
-
-    def _sort(self, call: AdmitCall) -> tuple[list[JobRecord], list[JobRecord]]:
-        """For each job itself or the one that has its unique key; and those that are new."""
-        holders = self._holders(call)
-        outcome, new = [], []
-        for job in call.jobs:
-            stands = job
-            if job.unique_key is not None:
-                there = holders.setdefault(job.unique_key, [])
-                stands = next((one for one in there if unique.conflicts(job.unique_while or "", one)), job)
-                if stands is job:
-                    there.insert(0, job)
-            if stands is job:
-                new.append(job)
-            outcome.append(stands if stands is job else stands.with_(payload=None))
-        return outcome, new
 
     def _is_pending(self, call: AdmitCall) -> bool:
         """Whether the jobs that are thought to wait under batch keys still do."""
