@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from zizq.budget import MAX_TOKENS, Budget, Draw, Strategy, StrategyType
-from zizq.errors import BadRequest, Conflicting, Missing, Unprocessable
+from zizq.errors import BadRequest, Conflicting, Missing, Refusal, Unprocessable
 from zizq.job import check_name
 
 MAX_BUDGETS = 8_192
@@ -285,6 +285,27 @@ def in_use_by_crons(key: str, entries: int, one: str) -> Conflicting:
     return Conflicting(
         f"budget '{key}' is referenced by {_entries(entries)}, including '{one}'. Remove them before deleting it."
     )
+
+
+def objection_of_jobs(key: str, after: Budget | None, jobs: int, most: int) -> Refusal | None:
+    """Why a budget cannot be deleted, or become what it is to be, for the sake of jobs; None when it can.
+
+    Args:
+        key: Its key.
+        after: The budget as it is to be; None for deleted.
+        jobs: How many unfinished jobs draw more than it is to hold then.
+        most: The highest cost among them.
+    """
+    if not jobs:
+        return None
+    return in_use_by_jobs(key, jobs) if after is None else too_small_for_jobs(after, jobs, most)
+
+
+def objection_of_crons(key: str, after: Budget | None, entries: int, most: int, one: str) -> Refusal | None:
+    """The same for the sake of cron entries, of which `one` is named as `group/entry`."""
+    if not entries:
+        return None
+    return in_use_by_crons(key, entries, one) if after is None else too_small_for_crons(after, entries, most, one)
 
 
 def _limit(budget: Budget) -> str:

@@ -199,21 +199,9 @@ async def _objection(db: Transaction, key: str, before: Budget | None, after: Bu
         # Whoever could pay still can; to see that would take a look at every draw.
         return None
     capacity = 0 if after is None else after.capacity
-    drawing, highest = await _drawing(db, key, capacity)
-    if drawing:
-        return (
-            budgets.in_use_by_jobs(key, drawing)
-            if after is None
-            else budgets.too_small_for_jobs(after, drawing, highest)
-        )
-    entries, highest, one = await _crons_drawing(db, key, capacity)
-    if entries:
-        return (
-            budgets.in_use_by_crons(key, entries, one)
-            if after is None
-            else budgets.too_small_for_crons(after, entries, highest, one)
-        )
-    return None
+    if refusal := budgets.objection_of_jobs(key, after, *await _drawing(db, key, capacity)):
+        return refusal
+    return budgets.objection_of_crons(key, after, *await _crons_drawing(db, key, capacity))
 
 
 async def _drawing(db: Transaction, key: str, above: int) -> tuple[int, int]:

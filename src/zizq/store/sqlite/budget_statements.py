@@ -123,20 +123,10 @@ class BudgetStatements:
             # Whoever could pay still can; to see that would take a look at every draw.
             return None
         capacity = 0 if after is None else after.capacity
-        drawing, highest = self._drawing(key, capacity, under_way)
-        if drawing:
-            return (
-                budgets.in_use_by_jobs(key, drawing)
-                if after is None
-                else budgets.too_small_for_jobs(after, drawing, highest)
-            )
-        entries, highest, one = self._crons_drawing(key, capacity)
-        if entries:
-            return (
-                budgets.in_use_by_crons(key, entries, one)
-                if after is None
-                else budgets.too_small_for_crons(after, entries, highest, one)
-            )
+        if refusal := budgets.objection_of_jobs(key, after, *self._drawing(key, capacity, under_way)):
+            return refusal
+        if refusal := budgets.objection_of_crons(key, after, *self._crons_drawing(key, capacity)):
+            return refusal
         if call.before is None and after is not None and self._count() >= call.most:
             return budgets.too_many_budgets(key, call.most)
         return None
