@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from zizq.budget import Draw
-from zizq.cron import CronEntry
+from zizq.budget import Budget, Draw
+from zizq.cron import CronEntry, CronGroup
 from zizq.engine import admit
 from zizq.engine.cron.grammar import parse
 from zizq.engine.purse import budget_keys
@@ -28,6 +28,7 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _STATUS, _PAYLOAD, _KEY, _BUDGETS = 4, 12, -2, -1
 _payload = msgspec.msgpack.Decoder().decode
 _entry = msgspec.msgpack.Decoder(CronEntry).decode
+_group = msgspec.msgpack.Decoder(CronGroup).decode
 
 
 def read_job(row: rows.Row) -> JobRecord | Flaw:
@@ -102,6 +103,24 @@ def draw_flaw(draw: Draw, finished: int, noted: tuple[int, int] | None) -> str:
 def attempts_flaw(job: JobRecord, there: int, first: int, last: int) -> str:
     """That a job has other errors than one for each attempt."""
     return f"it has {job.attempts} attempts, and {there} errors of attempts {first} to {last}"
+
+
+def capacity_flaw(budget: Budget | None, cost: int, who: str) -> str | None:
+    """That a budget is missing, or too small for what draws on it; None where it is neither."""
+    if budget is None:
+        return f"it is not there, and {who} draw on it"
+    return f"it holds at most {budget.capacity}, and {who} draw up to {cost}" if cost > budget.capacity else None
+
+
+def group_flaw(stored: bytes, name: str) -> str | None:
+    """What is wrong with a cron group that is found by a name, its entries left out; None where nothing is."""
+    try:
+        group = _group(stored)
+    except UNREADABLE as error:
+        return f"it cannot be read: {error}"
+    if group.name != name or group.entries:
+        return f"it calls itself {group.name!r} and has {len(group.entries)} entries within"
+    return None
 
 
 def pause_flaws(queue: Any, paused_at: Any) -> Iterator[str]:

@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 
 from zizq.budget import Budget
-from zizq.cron import CronGroup
 from zizq.engine.decide import is_expired
 from zizq.engine.unique import Scope
 from zizq.errors import ConfigError
@@ -28,8 +27,10 @@ from zizq.store.flaws import (
     JOB_COLUMNS,
     UNREADABLE,
     attempts_flaw,
+    capacity_flaw,
     draw_flaw,
     entry_flaws,
+    group_flaw,
     job_flaws,
     pause_flaws,
     read_job,
@@ -46,7 +47,6 @@ _SIZE = """SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class
            WHERE relnamespace = 'zizq'::regnamespace AND relkind = 'r'"""
 
 _budget = msgspec.msgpack.Decoder(Budget).decode
-_group = msgspec.msgpack.Decoder(CronGroup).decode
 
 
 async def check(url: StoreUrl, now: int, progress: Callable[[str], None]) -> Checked:
@@ -284,25 +284,15 @@ class _Check:
         )
 
     def _check_capacity(self, key: str, cost: int, who: str) -> None:
-        budget = self._budgets.get(key)
-        if budget is None:
-            self._findings.add("budget", f"budget {key!r}: it is not there, and {who} draw on it")
-        elif cost > budget.capacity:
-            text = f"it holds at most {budget.capacity}, and {who} draw up to {cost}"
-            self._findings.add("budget", f"budget {key!r}: {text}")
+        if flaw := capacity_flaw(self._budgets.get(key), cost, who):
+            self._findings.add("budget", f"budget {key!r}: {flaw}")
 
     async def _check_crons(self) -> None:
         """Each group and entry, and what is noted of them in columns."""
         for stored_name, settings in await self._ask("SELECT name, settings FROM zizq.crons"):
             name = stored_name.decode(errors="replace")
-            try:
-                group = _group(settings)
-            except UNREADABLE as error:
-                self._findings.add("cron", f"cron {name!r}: it cannot be read: {error}")
-                continue
-            if group.name != name or group.entries:
-                text = f"it calls itself {group.name!r} and has {len(group.entries)} entries within"
-                self._findings.add("cron", f"cron {name!r}: {text}")
+            if flaw := group_flaw(settings, name):
+                self._findings.add("cron", f"cron {name!r}: {flaw}")
         draws: dict[tuple[bytes, bytes], dict[str, int]] = {}
         for cron, entry, budget, cost in await self._ask("SELECT cron, name, budget, cost FROM zizq.cron_draws"):
             draws.setdefault((cron, entry), {})[budget] = cost

@@ -21,7 +21,6 @@ import apsw
 import msgspec
 
 from zizq.budget import Budget
-from zizq.cron import CronGroup
 from zizq.engine.bucket import BucketState
 from zizq.engine.changes import Delete
 from zizq.errors import ConfigError
@@ -33,8 +32,10 @@ from zizq.store.flaws import (
     JOB_COLUMNS,
     UNREADABLE,
     attempts_flaw,
+    capacity_flaw,
     draw_flaw,
     entry_flaws,
+    group_flaw,
     job_flaws,
     pause_flaws,
     read_job,
@@ -50,7 +51,6 @@ _SCHEMA = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
 
 _budget = msgspec.msgpack.Decoder(Budget).decode
 _state = msgspec.msgpack.Decoder(BucketState).decode
-_group = msgspec.msgpack.Decoder(CronGroup).decode
 
 
 def check(root: Path, now: int, progress: Callable[[str], None]) -> Checked:
@@ -318,24 +318,14 @@ class _Check:
         )
 
     def _check_capacity(self, key: str, cost: int, who: str) -> None:
-        budget = self._budgets.get(key)
-        if budget is None:
-            self._findings.add("budget", f"budget {key!r}: it is not there, and {who} draw on it")
-        elif cost > budget.capacity:
-            text = f"it holds at most {budget.capacity}, and {who} draw up to {cost}"
-            self._findings.add("budget", f"budget {key!r}: {text}")
+        if flaw := capacity_flaw(self._budgets.get(key), cost, who):
+            self._findings.add("budget", f"budget {key!r}: {flaw}")
 
     def _check_crons(self) -> None:
         """Each group and entry, and what is noted of them in columns."""
         for name, settings in self._db.execute("SELECT name, settings FROM crons"):
-            try:
-                group = _group(settings)
-            except UNREADABLE as error:
-                self._findings.add("cron", f"cron {name!r}: it cannot be read: {error}")
-                continue
-            if group.name != name or group.entries:
-                text = f"it calls itself {group.name!r} and has {len(group.entries)} entries within"
-                self._findings.add("cron", f"cron {name!r}: {text}")
+            if flaw := group_flaw(settings, name):
+                self._findings.add("cron", f"cron {name!r}: {flaw}")
         text = """SELECT cron, name, next_at, entry, EXISTS (SELECT 1 FROM crons WHERE crons.name = cron)
                   FROM cron_entries"""
         for row in self._db.execute(text):
