@@ -243,7 +243,7 @@ class Changing:
 _UNTOUCHED = "xmin <> pg_current_xact_id()::xid"
 """A condition on jobs: that this transaction has not changed them yet, which may have made them of another kind."""
 # What is asked differs from part to part, and so does the plan that is good for it.
-_PLANNED = "SET LOCAL statement_timeout = 0; SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL jit = off"
+_PLANNED = "SET LOCAL statement_timeout = 0; SET LOCAL plan_cache_mode = force_custom_plan"
 _TYPES = {
     "queue": "text", "type": "text", "priority": "integer", "status": "smallint", "ready_at": "bigint",
     "attempts": "integer", "purge_at": "bigint", "deaths": "integer", "options": "bytea", "budgets": "text",

@@ -103,7 +103,7 @@ class Database:
                 target_session_attrs=_WRITES,
                 statement_cache_size=self._cache,
                 connection_class=_Plain,
-                server_settings={"application_name": "zizq", "jit": "off"} if self._cache else {},
+                server_settings={"application_name": "zizq"} if self._cache else {},
             )
         except (*TROUBLE, ValueError) as error:
             raise ConfigError(f"cannot reach the database: {error}: is it up, and is the address right?") from error
