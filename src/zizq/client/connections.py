@@ -11,6 +11,7 @@ from zizq.client.call import Request, Response
 from zizq.client.http import Answer, Broken, Requests
 from zizq.client.settings import Settings
 from zizq.client.transport import (
+    FAILURES,
     IDLE_CONNECTIONS,
     IDLE_S,
     PIECE,
@@ -251,11 +252,10 @@ class NetworkTransport:
         connection = await pool.take()
         try:
             await connection.ask(sent)
-        except (OSError, Broken, Silent) as error:
+        except BaseException as error:
             connection.abort()
-            raise not_answered(error, self._settings) from error
-        except BaseException:
-            connection.abort()
+            if isinstance(error, FAILURES):
+                raise not_answered(error, self._settings) from error
             raise
         answer = connection.answer.whole()
         pool.give(connection)
@@ -268,11 +268,10 @@ class NetworkTransport:
         connection = await pool.connect(self._settings.stream_idle_timeout)
         try:
             await connection.open(sent)
-        except (OSError, Broken, Silent) as error:
+        except BaseException as error:
             connection.abort()
-            raise not_answered(error, self._settings) from error
-        except BaseException:
-            connection.abort()
+            if isinstance(error, FAILURES):
+                raise not_answered(error, self._settings) from error
             raise
         return _Stream(connection, self._settings)
 
@@ -308,7 +307,7 @@ class _Stream:
     async def read(self) -> bytes:
         try:
             return await self._connection.read()
-        except (OSError, Broken, Silent) as error:
+        except FAILURES as error:
             raise not_streamed(error, self._settings) from error
 
     async def close(self) -> None:

@@ -9,9 +9,10 @@ import ssl
 from contextlib import suppress
 
 from zizq.client.call import Request, Response
-from zizq.client.http import Answer, Broken, Requests
+from zizq.client.http import Answer, Requests
 from zizq.client.settings import Settings
 from zizq.client.transport import (
+    FAILURES,
     IDLE_CONNECTIONS,
     IDLE_S,
     PIECE,
@@ -130,11 +131,10 @@ class SyncNetworkTransport:
         connection = self._take()
         try:
             _ask(connection, sent)
-        except (OSError, Broken, Silent) as error:
+        except BaseException as error:
             connection.close()
-            raise not_answered(error, self._settings) from error
-        except BaseException:
-            connection.close()
+            if isinstance(error, FAILURES):
+                raise not_answered(error, self._settings) from error
             raise
         answer = connection.answer.whole()
         self._give(connection)
@@ -149,11 +149,10 @@ class SyncNetworkTransport:
         try:
             connection.send(sent)
             connection.open()
-        except (OSError, Broken, Silent) as error:
+        except BaseException as error:
             connection.close()
-            raise not_answered(error, self._settings) from error
-        except BaseException:
-            connection.close()
+            if isinstance(error, FAILURES):
+                raise not_answered(error, self._settings) from error
             raise
         return _SyncStream(connection, self._settings)
 
@@ -210,7 +209,7 @@ class _SyncStream:
     def read(self) -> bytes:
         try:
             return self._connection.read()
-        except (OSError, Broken, Silent) as error:
+        except FAILURES as error:
             raise not_streamed(error, self._settings) from error
 
     def close(self) -> None:
@@ -222,7 +221,7 @@ def _ask(connection: Connection, request: bytes) -> None:
         connection.send(request)
     except (BrokenPipeError, ConnectionResetError):
         # A server that refuses a body does not read it to its end; what it said of it may be there.
-        with suppress(OSError, Broken, Silent):
+        with suppress(*FAILURES):
             connection.finish()
             return
         raise

@@ -140,6 +140,10 @@ class Silent(Exception):
     """Nothing came for too long."""
 
 
+FAILURES = (OSError, Broken, Silent)
+"""What a request may come to on its connection, for `not_answered` to put into words."""
+
+
 def closed() -> ZizqError:
     """What the user of a closed client is told."""
     return ZizqError("the client is closed: make a new one")
