@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 
-from acceptance.processes import ZIZQ, ServerProcess, wait
+from acceptance.processes import ZIZQ, ServerProcess, wait, whole_lines
 from postgres import require_postgres
 from zizq import Enqueue, SyncClient
 from zizq.errors import ZizqError
@@ -125,12 +125,12 @@ class Fleet:
 
     def notes(self, what: str, worker: str | None = None) -> dict[str, int]:
         """The jobs of which handlers noted something, each with the instant at which it had been taken, the last."""
-        lines = [line.split() for line in self._notes.read_text().splitlines()]
+        lines = [line.split() for line in whole_lines(self._notes)]
         return {line[1]: int(line[3]) for line in lines if line[0] == what and worker in (None, line[2])}
 
     def runs(self) -> Counter[str]:
         """How often each job was begun."""
-        lines = [line.split() for line in self._notes.read_text().splitlines()]
+        lines = [line.split() for line in whole_lines(self._notes)]
         return Counter(line[1] for line in lines if line[0] == "start")
 
     # ── the truth ──

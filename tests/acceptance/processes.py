@@ -28,6 +28,11 @@ def wait(condition: Callable[[], Any], what: str = "it") -> None:
         time.sleep(0.01)
 
 
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a file that others write to; one that lacks its end is still being written, and left out."""
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
 class ServerProcess:
     """A `zizq serve` on ports of its own, which it keeps over restarts.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from acceptance.processes import whole_lines
 from zizq.client.enqueue import Enqueue
 from zizq.client.sync import SyncClient
 
@@ -84,7 +85,7 @@ class Field:
 
     def notes(self, what, pid=None):
         """The ids and times of what handlers noted."""
-        lines = [line.split() for line in self.notes_path.read_text().splitlines()]
+        lines = [line.split() for line in whole_lines(self.notes_path)]
         return [(one[1], float(one[3])) for one in lines if one[0] == what and pid in (None, int(one[2]))]
 
     def _start(self, options, environment, **streams):
@@ -161,7 +162,7 @@ def test_a_killed_worker_takes_its_handler_processes_with_it(field):
     field.client.enqueue_raw("in a process", None)
     doomed = field.work()
     wait(lambda: field.notes("start"))
-    pid = int(field.notes_path.read_text().split()[2])
+    pid = int(whole_lines(field.notes_path)[0].split()[2])
     assert pid != doomed.pid
     doomed.kill()
     doomed.wait()
@@ -264,7 +265,7 @@ def test_processes_share_the_work_are_replaced_and_end_together(field):
     wait(lambda: parent.errors.read_text().count("takes jobs") == 2)
     enqueue(field.client, 100)
     wait(lambda: len(field.notes("end")) == 100)
-    pids = {int(line.split()[2]) for line in field.notes_path.read_text().splitlines()}
+    pids = {int(line.split()[2]) for line in whole_lines(field.notes_path)}
     assert len(pids) == 2
     os.kill(pids.pop(), signal.SIGKILL)
     wait(lambda: parent.errors.read_text().count("takes jobs") == 3)
