@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import subprocess
 import time
+import timeit
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,9 +76,13 @@ def quantile(sorted_samples: Sequence[float], share: float) -> float:
 
 
 def machine() -> str:
-    """What it ran on, and how long its disk takes to sync: the fsync figures hang on that."""
+    """What it ran on, and how fast that was in this hour: its disk, its wakings of processes, its interpreter."""
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    return f"{os.cpu_count()} cores, {system}, a synced append of 4 KiB takes {millis(sync_time())} ms"
+    return (
+        f"{os.cpu_count()} cores, {system}, a synced append of 4 KiB takes {millis(sync_time())} ms, "
+        f"a byte to another process and back {millis(wake_time())} ms, "
+        f"a loop of 100,000 turns {millis(loop_time())} ms"
+    )
 
 
 def caution(commands: str) -> str:
@@ -124,3 +130,23 @@ def sync_time() -> float:
             os.fdatasync(probe.fileno())
             took.append(time.monotonic() - began)
     return statistics.median(took)
+
+
+def wake_time() -> float:
+    """The seconds that a byte takes to another process and back: each of the two is woken once."""
+    took = []
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as echo:
+        assert echo.stdin is not None
+        assert echo.stdout is not None
+        for _ in range(1000):
+            began = time.monotonic()
+            echo.stdin.write(b".")
+            echo.stdout.read(1)
+            took.append(time.monotonic() - began)
+        echo.stdin.close()
+    return statistics.median(took)
+
+
+def loop_time() -> float:
+    """The seconds that the interpreter takes to go round a small loop 100,000 times."""
+    return statistics.median(timeit.repeat("sum(i * i for i in range(100_000))", number=1, repeat=20))
