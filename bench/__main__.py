@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import budgets, changes, folds, growth, latency, report, scale, servers, throughput, traces, watching
+from bench import budgets, changes, folds, growth, idle, latency, report, scale, servers, throughput, traces, watching
 from bench.peers import catalogue
 from bench.peers import run as peers
 from bench.peers.shapes import SHAPES
@@ -21,6 +21,7 @@ PROGRAMS = {
     "throughput": throughput.run,
     "latency": latency.run,
     "scale": scale.run,
+    "idle": idle.run,
     "changes": changes.run,
     "budgets": budgets.run,
     "folds": folds.run,

@@ -1,0 +1,55 @@
+"""What a server costs that has nothing to do: memory, and its share of a core."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from statistics import median
+
+import zizq
+from bench import trees
+from bench.programs import Server, scratch, working
+from bench.report import Table, mebibytes
+from bench.watching import Watched
+
+SETTLE_S, WATCHED_S = 5.0, 60.0
+"""Before it is watched, and for how long."""
+MEMORY_GOAL, SHARE_GOAL = 60 * 2**20, 0.003
+SETTINGS = {"nobody is connected": False, "a worker waits for jobs": True}
+
+
+def run(command: str, *, rounds: int, size: float, modes: object = None) -> Table:
+    """Watch each setting, round after round; `modes` is of no use, for nothing is committed."""
+    samples: dict[str, list[tuple[float, float]]] = {}
+    for number in range(rounds):
+        for setting, works in SETTINGS.items():
+            samples.setdefault(setting, []).append(_watch(WATCHED_S * size, works=works))
+            print(f"round {number + 1}/{rounds}: {setting}: done", file=sys.stderr)
+    rows = [_row(setting, some) for setting, some in samples.items()]
+    columns = ["server with both APIs", "memory, MiB", "goal", "share of a core", "goal"]
+    return Table("idle", command, columns, rows, dict(samples))
+
+
+def _watch(seconds: float, *, works: bool) -> tuple[float, float]:
+    """Bytes of memory, and the share of a core."""
+    with _serving() as server, working(server, 1) if works else nullcontext():
+        with zizq.SyncClient(server.url) as client:
+            client.health()
+        time.sleep(SETTLE_S)
+        before = trees.cpu(server.pid)
+        time.sleep(seconds)
+        return trees.memory(server.pid), (trees.cpu(server.pid) - before) / seconds
+
+
+@contextmanager
+def _serving() -> Iterator[Server]:
+    with scratch() as folder, Watched(folder / "store", "fsync", records=True) as server:
+        yield server
+
+
+def _row(setting: str, samples: Sequence[tuple[float, float]]) -> list[str]:
+    memory, share = (median(figures) for figures in zip(*samples, strict=True))
+    goals = f"< {mebibytes(MEMORY_GOAL)}", f"< {SHARE_GOAL:.1%}"
+    return [setting, mebibytes(memory), goals[0], f"{share:.2%}", goals[1]]
