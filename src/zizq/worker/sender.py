@@ -66,6 +66,8 @@ class Sender:
         self._nack_came = asyncio.Event()
         self._settled = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._allowed = asyncio.Event()
+        self._allowed.set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -82,6 +84,14 @@ class Sender:
         """Report a failure, as soon as the lane is free."""
         self.outbox.nack(job_id, attempts, failure)
         self._nack_came.set()
+
+    def hold(self) -> None:
+        """Send nothing until `go_on`: a server that has lost our stream has all jobs back, and refuses reports."""
+        self._allowed.clear()
+
+    def go_on(self) -> None:
+        """Send what waits, and what comes."""
+        self._allowed.set()
 
     async def wait_room(self) -> None:
         """Wait until the outbox has room."""
@@ -136,6 +146,7 @@ class Sender:
     async def _send_acks(self) -> None:
         failures = 0
         while True:
+            await self._allowed.wait()
             ids = self.outbox.next_acks()
             if not ids:
                 self._ack_came.clear()
@@ -176,10 +187,15 @@ class Sender:
         room = asyncio.Semaphore(_NACKS_AT_ONCE)
         while True:
             await room.acquire()
-            while (nack := self.outbox.next_nack()) is None:
-                self._nack_came.clear()
-                await self._nack_came.wait()
-            self._spawn(self._send_nack(nack, room))
+            self._spawn(self._send_nack(await self._next_nack(), room))
+
+    async def _next_nack(self) -> Nack:
+        while True:
+            await self._allowed.wait()
+            if (nack := self.outbox.next_nack()) is not None:
+                return nack
+            self._nack_came.clear()
+            await self._nack_came.wait()
 
     async def _send_nack(self, nack: Nack, room: asyncio.Semaphore) -> None:
         """Send one failure; one that must be repeated waits here, out of the way of the others."""

@@ -14,12 +14,16 @@ from zizq.errors import DecodeError, ZizqError
 from zizq.worker.hooks import Connected, Disconnected, Surroundings, call
 from zizq.worker.options import Reconnect, Wanted
 from zizq.worker.outbox import is_transient
+from zizq.worker.sender import Sender
 from zizq.worker.slots import Slots
 
 logger = logging.getLogger("zizq")
 
 _LASTED = 5.0
 """Seconds after which a stream counts as a good one even if no job came: longer than a heartbeat takes."""
+
+_CLAIMED = 1.0
+"""Seconds after which the jobs of a lost stream that the new one has not brought are thought to be elsewhere."""
 
 _GOODBYE = 1.0
 """Seconds that the server may take to end a stream which holds nothing any more."""
@@ -57,9 +61,13 @@ class Session:
     It goes on reading while all slots are busy, as far as the buffer has room: only so is a lost connection noticed
     at once, and a job that is running claimed again before another worker gets it.
 
+    A server takes back the jobs of a stream that it has lost, and would refuse their reports. So these wait until the
+    next stream has had a chance to bring the jobs again, and count then.
+
     Args:
         client: Opens the streams.
         slots: Runs the jobs.
+        sender: Sends the reports.
         wanted: What is asked of the streams.
         reconnect: How long to wait before a new attempt; None makes the first loss final.
         around: The clock that tells how long a stream lasted, the dice that spread delays, the hooks that are told.
@@ -69,12 +77,14 @@ class Session:
         self,
         client: Takes,
         slots: Slots,
+        sender: Sender,
         wanted: Wanted,
         reconnect: Reconnect | None,
         around: Surroundings,
     ) -> None:
         self._client = client
         self._slots = slots
+        self._sender = sender
         self._wanted = wanted
         self._reconnect = reconnect
         self._clock = around.clock
@@ -104,6 +114,7 @@ class Session:
     def stop(self) -> None:
         """Take no more jobs. The stream stays open, for the server gives away the jobs of one that closes."""
         self._stopped.set()
+        self._sender.go_on()
 
     async def give_back(self, ids: list[str], timeout: float | None) -> None:
         """Tell the server that these jobs are not run here, and that no more are wanted.
@@ -185,11 +196,13 @@ class Session:
         # While the worker drains, a read stays under way: to cancel it could close the stream too early.
         reading = asyncio.create_task(self._read(stream), name="zizq-reader")
         closing = asyncio.create_task(self._closing.wait())
+        nothing_came = asyncio.get_running_loop().call_later(_CLAIMED, self._sender.go_on)
         try:
             await asyncio.wait({reading, closing}, return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 reading.result()
         finally:
+            nothing_came.cancel()
             reading.cancel()
             closing.cancel()
             await asyncio.wait({reading, closing})
@@ -201,6 +214,7 @@ class Session:
                 await self.give_back([job.id for job in jobs], None)
             else:
                 self._slots.accept(jobs)
+                self._sender.go_on()
                 await self._slots.wait_room(self._wanted.prefetch)
 
     def _connected(self) -> None:
@@ -218,6 +232,7 @@ class Session:
             self._failures = 0
         if not self._stopped.is_set():
             self._slots.discard()
+            self._sender.hold()
         call(self._hooks.on_disconnect, Disconnected(self._worker_id, error))
 
     async def _wait_to_reconnect(self, error: ZizqError | None) -> None:

@@ -116,7 +116,7 @@ class Worker:
         perform = _compose(middleware, _performer(handler, self._executors), self._executors.wait_overrun)
         self._slots = Slots(concurrency, perform, self._executors.wait_overrun, self._sender, around, self.stop)
         wanted = Wanted(names, room, concurrency, held)
-        self._session = Session(client, self._slots, wanted, _reconnect(reconnect), around)
+        self._session = Session(client, self._slots, self._sender, wanted, _reconnect(reconnect), around)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
         self._kill = asyncio.Event()
