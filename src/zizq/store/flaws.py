@@ -94,10 +94,10 @@ def _time_flaws(job: JobRecord) -> Iterator[Flaw]:
         yield "attempts", f"attempts is {job.attempts} though it is {job.status}"
 
 
-def draw_flaw(draw: Draw, finished: int, noted: tuple[int, int] | None) -> str:
+def draw_flaw(draw: Draw, finished: bool, noted: tuple[int, bool] | None) -> str:
     """That something else is noted of a draw of a job: a cost, and whether the job is finished."""
-    told = "nothing" if noted is None else f"cost {noted[0]}, finished {noted[1]}"
-    return f"its draw on {draw.key!r} is cost {draw.cost}, finished {finished}, and {told} is noted"
+    told = "nothing" if noted is None else f"cost {noted[0]}, finished {int(noted[1])}"
+    return f"its draw on {draw.key!r} is cost {draw.cost}, finished {int(finished)}, and {told} is noted"
 
 
 def attempts_flaw(job: JobRecord, there: int, first: int, last: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -67,6 +67,24 @@ def to_row(job: JobRecord) -> Row:
 def to_bound_row(job: JobRecord) -> Row:
     """The columns of `BOUND`."""
     return (*to_row(job), key_of(job), budget_keys(job))
+
+
+DRAW_COLUMNS = "budget, id, cost, finished"
+
+
+def to_draw_rows(jobs: Iterable[JobRecord]) -> list[Row]:
+    """The columns of `DRAW_COLUMNS`, for each budget that a job draws on."""
+    return [(draw.key, job.id, draw.cost, is_finished(job)) for job in jobs for draw in job.budgets or ()]
+
+
+COPIED = f"{BOUND}, attempts, {_TIMES}, deaths"
+"""The columns of a job of whatever age."""
+
+
+def to_copied_row(job: JobRecord, deaths: int, name: Any) -> Row:
+    """The columns of `COPIED`; `name` is what the job is found by, as it is stored."""
+    times = (job.dequeued_at, job.failed_at, job.completed_at, job.purge_at)
+    return (*to_row(job), name, budget_keys(job), job.attempts, *times, deaths)
 
 
 def to_values(job: JobRecord, columns: Sequence[str]) -> list[Any]:

@@ -19,6 +19,7 @@ from zizq.engine import budgets
 from zizq.engine.bucket import Bucket, BucketState
 from zizq.errors import Refusal
 from zizq.job import JobRecord
+from zizq.store import rows
 from zizq.store.postgres.database import Transaction
 
 CREATING = 0x7A697A62
@@ -27,6 +28,8 @@ CREATING = 0x7A697A62
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Budget).decode
 _STATE = "tokens, remainder, at, held"
+_BIND = f"""INSERT INTO zizq.draws ({rows.DRAW_COLUMNS})
+            SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::boolean[])"""  # noqa: S608 - our own words
 
 
 # ── buckets ──────────────────────────────────────────────────────────────────────────────────────────
@@ -51,12 +54,12 @@ async def versions(db: Transaction, keys: Collection[str]) -> dict[str, int]:
 
 async def write(db: Transaction, buckets: Iterable[Bucket], now: int) -> dict[str, int]:
     """Write down the tokens of budgets that are held; returns the versions of their rows."""
-    rows = [(bucket.budget.key, *msgspec.structs.astuple(bucket.state(now))) for bucket in buckets]
+    states = [(bucket.budget.key, *msgspec.structs.astuple(bucket.state(now))) for bucket in buckets]
     text = """UPDATE zizq.budgets b SET tokens = s.tokens, remainder = s.remainder, at = s.at, held = s.held
               FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
                   s (key, tokens, remainder, at, held)
               WHERE b.key = s.key RETURNING b.key, b.xmin::text::bigint"""
-    return dict(await db.fetch(text, *zip(*rows, strict=True)))
+    return dict(await db.fetch(text, *zip(*states, strict=True)))
 
 
 async def stir(db: Transaction, keys: Collection[str]) -> None:
@@ -123,12 +126,8 @@ async def check_draws(db: Transaction, draws: Sequence[Draw]) -> None:
 
 async def bind(db: Transaction, jobs: Iterable[JobRecord]) -> None:
     """Note what new jobs draw on."""
-    rows = [(draw.key, job.id, draw.cost) for job in jobs for draw in job.budgets or ()]
-    if rows:
-        await db.execute(
-            "INSERT INTO zizq.draws (budget, id, cost) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])",
-            *zip(*rows, strict=True),
-        )
+    if draws := rows.to_draw_rows(jobs):
+        await db.execute(_BIND, *zip(*draws, strict=True))
 
 
 async def rebind(db: Transaction, jobs: Sequence[JobRecord]) -> None:

@@ -10,31 +10,17 @@ of jobs that share a unique key only those are wrong that can never have come to
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
-from zizq.budget import Budget
 from zizq.engine.decide import is_expired
 from zizq.engine.unique import Scope
 from zizq.errors import ConfigError
 from zizq.job import TERMINAL, JobRecord
 from zizq.store import rows
-from zizq.store.findings import Checked, Findings, tally_flaw
-from zizq.store.flaws import (
-    JOB_COLUMNS,
-    UNREADABLE,
-    attempts_flaw,
-    capacity_flaw,
-    draw_flaw,
-    entry_flaws,
-    group_flaw,
-    job_flaws,
-    pause_flaws,
-    read_job,
-)
+from zizq.store.findings import Checked, Findings
+from zizq.store.flaws import JOB_COLUMNS
 from zizq.store.postgres import keys, schema
 from zizq.store.postgres.database import Database, Transaction
 from zizq.store.url import StoreUrl
@@ -45,8 +31,6 @@ _STEP = 1000
 _NO_LIMIT_S = 86_400.0
 _SIZE = """SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class
            WHERE relnamespace = 'zizq'::regnamespace AND relkind = 'r'"""
-
-_budget = msgspec.msgpack.Decoder(Budget).decode
 
 
 async def check(url: StoreUrl, now: int, progress: Callable[[str], None]) -> Checked:
@@ -94,8 +78,6 @@ class _Check:
         self._now = now
         self._progress = progress
         self._findings = Findings()
-        self._jobs: Counter[str] = Counter()
-        self._budgets: dict[str, Budget] = {}
 
     async def run(self) -> Checked:
         """Look at everything."""
@@ -112,8 +94,7 @@ class _Check:
         for name, step in steps.items():
             self._progress(f"checking {name}")
             await step()
-        jobs = {str(status): self._jobs[status] for status in rows.NAMED}
-        return Checked(jobs, 0, 0, list(self._findings.lines()), self._findings.total())
+        return self._findings.checked()
 
     async def _ask(self, text: str, *values: Any) -> Sequence[Sequence[Any]]:
         found: Sequence[Sequence[Any]] = await self._db.fetch(text, *values, timeout=_NO_LIMIT_S)
@@ -132,34 +113,20 @@ class _Check:
                       SELECT queue, type, status, count(*) AS there, 0 AS noted FROM zizq.jobs GROUP BY 1, 2, 3
                       UNION ALL SELECT queue, type, status, 0, jobs FROM zizq.tally
                   ) AS counts GROUP BY 1, 2, 3"""
-        for queue, kind, status, there, noted in await self._ask(text):
-            if status in range(len(rows.NAMED)):
-                self._jobs[rows.NAMED[status]] += there
-            if there != noted:
-                self._findings.add("tally", tally_flaw(queue, kind, status, there, noted))
+        for row in await self._ask(text):
+            self._findings.count(*row)
 
     async def _check_jobs(self) -> None:
         """Each job by itself, what it has in other tables, and the others that have its unique key."""
-        total, after, done = count(self._jobs.total()), "", 0
+        total, after, done = count(self._findings.jobs), "", 0
         text = f"SELECT {JOB_COLUMNS} FROM zizq.jobs WHERE id > $1 ORDER BY id LIMIT {_STEP}"  # noqa: S608 - constants
         while found := await self._ask(text, after):
-            jobs = [job for row in found if (job := self._read(row)) is not None]
+            jobs = [job for row in found if (job := self._findings.job(tuple(row), keys.digest)) is not None]
             await self._check_draws(jobs)
             await self._check_attempts([job for job in jobs if job.attempts])
             await self._check_unique([job for job in jobs if job.unique_key is not None])
             after, done = found[-1][0], done + len(found)
             self._progress(f"checking jobs, {count(done)} of {total}")
-
-    def _read(self, row: Sequence[Any]) -> JobRecord | None:
-        """The job in a row, by itself; None where it cannot be read."""
-        job = read_job(tuple(row))
-        if not isinstance(job, JobRecord):
-            kind, text = job
-            self._findings.add(kind, f"job {row[0]}: {text}")
-            return None
-        for kind, text in job_flaws(job, tuple(row), keys.digest):
-            self._findings.add(kind, f"job {job.id}: {text}")
-        return job
 
     async def _check_draws(self, jobs: Sequence[JobRecord]) -> None:
         """What is noted of the budgets that jobs draw on."""
@@ -167,14 +134,11 @@ class _Check:
         if not drawing:
             return
         text = "SELECT id, budget, cost, finished FROM zizq.draws WHERE id = ANY($1::text[])"
-        found = await self._ask(text, [job.id for job in drawing])
-        noted = {(row[0], row[1]): (row[2], int(row[3])) for row in found}
+        noted: defaultdict[str, dict[str, tuple[int, bool]]] = defaultdict(dict)
+        for job_id, budget, *draw in await self._ask(text, [job.id for job in drawing]):
+            noted[job_id][budget] = tuple(draw)
         for job in drawing:
-            finished = int(job.status in TERMINAL)
-            for draw in job.budgets or ():
-                if noted.get((job.id, draw.key)) != (draw.cost, finished):
-                    told = draw_flaw(draw, finished, noted.get((job.id, draw.key)))
-                    self._findings.add("draws", f"job {job.id}: {told}")
+            self._findings.draws(job, noted[job.id])
 
     async def _check_attempts(self, jobs: Sequence[JobRecord]) -> None:
         """The errors of jobs: one for each attempt."""
@@ -184,9 +148,7 @@ class _Check:
                   WHERE job_id = ANY($1::text[]) GROUP BY job_id"""
         errors = {row[0]: tuple(row[1:]) for row in await self._ask(text, [job.id for job in jobs])}
         for job in jobs:
-            there = errors.get(job.id, (0, 1, 0))
-            if there != (job.attempts, 1, job.attempts):
-                self._findings.add("errors", f"job {job.id}: {attempts_flaw(job, *there)}")
+            self._findings.errors(job, *errors.get(job.id, (0, 1, 0)))
 
     async def _check_unique(self, jobs: Sequence[JobRecord]) -> None:
         """Jobs that have the same unique key although neither let the other in."""
@@ -260,20 +222,14 @@ class _Check:
 
     async def _check_budgets(self) -> None:
         """Each budget, and what is drawn on it."""
-        for key, stored in await self._ask("SELECT key, budget FROM zizq.budgets"):
-            try:
-                self._budgets[key] = _budget(stored)
-            except UNREADABLE as error:
-                self._findings.add("budget", f"budget {key!r}: it cannot be read: {error}")
-                continue
-            if self._budgets[key].key != key:
-                self._findings.add("budget", f"budget {key!r}: it calls itself {self._budgets[key].key!r}")
+        for row in await self._ask("SELECT key, budget FROM zizq.budgets"):
+            self._findings.budget(*row)
         # A dead job may come back when its budget is gone or smaller.
         text = """SELECT d.budget, count(*), max(d.cost) FROM zizq.draws AS d WHERE NOT d.finished
                   AND NOT EXISTS (SELECT FROM zizq.jobs WHERE jobs.id = d.id AND jobs.failed_at IS NOT NULL)
                   GROUP BY d.budget"""
         for key, jobs, cost in await self._ask(text):
-            self._check_capacity(key, cost, f"{jobs} unfinished jobs")
+            self._findings.drawn(key, cost, f"{jobs} unfinished jobs")
         await self._each(
             "draws",
             "draw of job {1} on {0!r}: {2}",
@@ -283,31 +239,18 @@ class _Check:
                WHERE jobs.id IS NULL OR strpos(',' || jobs.budgets || ',', ',' || d.budget || ',') = 0""",
         )
 
-    def _check_capacity(self, key: str, cost: int, who: str) -> None:
-        if flaw := capacity_flaw(self._budgets.get(key), cost, who):
-            self._findings.add("budget", f"budget {key!r}: {flaw}")
-
     async def _check_crons(self) -> None:
         """Each group and entry, and what is noted of them in columns."""
-        for stored_name, settings in await self._ask("SELECT name, settings FROM zizq.crons"):
-            name = stored_name.decode(errors="replace")
-            if flaw := group_flaw(settings, name):
-                self._findings.add("cron", f"cron {name!r}: {flaw}")
+        for cron, settings in await self._ask("SELECT name, settings FROM zizq.crons"):
+            self._findings.cron(cron.decode(errors="replace"), settings)
         draws: dict[tuple[bytes, bytes], dict[str, int]] = {}
         for cron, entry, budget, cost in await self._ask("SELECT cron, name, budget, cost FROM zizq.cron_draws"):
             draws.setdefault((cron, entry), {})[budget] = cost
         for cron, entry, next_at, stored in await self._ask("SELECT cron, name, next_at, entry FROM zizq.cron_entries"):
-            self._check_entry(cron.decode(errors="replace"), entry.decode(errors="replace"), next_at, stored,
-                              draws.get((cron, entry), {}))  # fmt: skip
-
-    def _check_entry(self, cron: str, name: str, next_at: int | None, stored: bytes, noted: dict[str, int]) -> None:
-        for kind, text in entry_flaws(stored, name, next_at, noted):
-            self._findings.add(kind, f"cron entry {cron}/{name}: {text}")
-        for key, cost in noted.items():
-            self._check_capacity(key, cost, f"jobs of cron entry {cron}/{name}")
+            group, name = cron.decode(errors="replace"), entry.decode(errors="replace")
+            self._findings.entry(group, name, next_at, stored, draws.get((cron, entry), {}))
 
     async def _check_pauses(self) -> None:
         """Each paused queue: a name that it can have, and when it was paused."""
-        for queue, paused_at in await self._ask("SELECT queue, paused_at FROM zizq.paused_queues"):
-            for flaw in pause_flaws(queue, paused_at):
-                self._findings.add("pause", f"paused queue {queue!r}: {flaw}")
+        for row in await self._ask("SELECT queue, paused_at FROM zizq.paused_queues"):
+            self._findings.pause(*row)

@@ -10,18 +10,16 @@ from typing import Any
 import msgspec
 
 from zizq.budget import Budget
-from zizq.cron import CronEntry, CronGroup
 from zizq.engine.bucket import BucketState
 from zizq.errors import ConfigError
 from zizq.job import ErrorRecord
-from zizq.store import rows
+from zizq.store import cron_rows, rows
 from zizq.store.contents import LOT_BYTES, LOT_JOBS, BudgetPiece, CronPiece, JobPiece, Lot, PausePiece, Piece
 from zizq.store.postgres import budget_rows, crons, keys, schema
 from zizq.store.postgres.database import Transaction
 from zizq.store.postgres.flight import META
 from zizq.store.postgres.parts import Parts
 
-_COLUMNS = (*rows.BOUND.split(", "), "attempts", "dequeued_at", "failed_at", "completed_at", "purge_at", "deaths")
 _TABLES = ("jobs", "errors", "budgets", "crons", "paused_queues", "inbox")
 _SIZES = """
     SELECT j.id, octet_length(j.payload) + coalesce(e.size, 0) FROM zizq.jobs j
@@ -32,8 +30,6 @@ _SIZES = """
 _JOBS = f"SELECT {', '.join(META)}, payload, deaths, key FROM zizq.jobs WHERE id BETWEEN $1 AND $2 ORDER BY id"  # noqa: S608
 _ERRORS = "SELECT job_id, error FROM zizq.errors WHERE job_id BETWEEN $1 AND $2 ORDER BY job_id, attempt"
 _budget = msgspec.msgpack.Decoder(Budget).decode
-_group = msgspec.msgpack.Decoder(CronGroup).decode
-_entry = msgspec.msgpack.Decoder(CronEntry).decode
 _error = msgspec.msgpack.Decoder(ErrorRecord).decode
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -96,11 +92,8 @@ async def _small_pieces(db: Transaction) -> Lot:
     pieces += [PausePiece(*row) for row in pauses]
     text = """SELECT c.name, settings, entry FROM zizq.crons c LEFT JOIN zizq.cron_entries e ON e.cron = c.name
               ORDER BY c.name, e.name"""
-    for _, found in groupby(await db.fetch(text), lambda row: row[0]):
-        of_group = list(found)
-        entries = tuple(_entry(row[2]) for row in of_group if row[2] is not None)
-        pieces.append(CronPiece(_group(of_group[0][1]).with_(entries=entries)))
-    return pieces
+    groups = groupby(await db.fetch(text), lambda row: row[0])
+    return [*pieces, *(CronPiece(cron_rows.to_group([row[1:] for row in found])) for _, found in groups)]
 
 
 async def _lot(db: Transaction, after: str) -> list[JobPiece]:
@@ -148,23 +141,15 @@ async def write(db: Transaction, lot: Lot) -> None:
 async def write_jobs(db: Transaction, pieces: Sequence[JobPiece]) -> None:
     """Add jobs as they are, in whatever status, with their errors and what they draw on."""
     errors = [(piece.job.id, error.attempt, _encode(error)) for piece in pieces for error in piece.errors]
-    draws = [
-        (draw.key, piece.job.id, draw.cost, rows.is_finished(piece.job))
-        for piece in pieces
-        for draw in piece.job.budgets or ()
-    ]
     for table, columns, records in (
-        ("jobs", _COLUMNS, [_row(piece) for piece in pieces]),
-        ("errors", ("job_id", "attempt", "error"), errors),
-        ("draws", ("budget", "id", "cost", "finished"), draws),
+        ("jobs", rows.COPIED, [_row(piece) for piece in pieces]),
+        ("errors", "job_id, attempt, error", errors),
+        ("draws", rows.DRAW_COLUMNS, rows.to_draw_rows(piece.job for piece in pieces)),
     ):
         if records:
-            await db.copy_records_to_table(table, schema_name="zizq", columns=columns, records=records)
+            await db.copy_records_to_table(table, schema_name="zizq", columns=columns.split(", "), records=records)
 
 
 def _row(piece: JobPiece) -> rows.Row:
-    job = piece.job
-    *row, _, budgets = rows.to_bound_row(job)
-    name = rows.known_by(job, is_pending=piece.is_pending)
-    times = (job.dequeued_at, job.failed_at, job.completed_at, job.purge_at)
-    return (*row, None if name is None else keys.digest(name), budgets, job.attempts, *times, piece.deaths)
+    name = rows.known_by(piece.job, is_pending=piece.is_pending)
+    return rows.to_copied_row(piece.job, piece.deaths, None if name is None else keys.digest(name))

@@ -10,30 +10,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
-
-import msgspec
 
 from zizq.budget import Budget
 from zizq.cron import CronEntry, CronGroup
-from zizq.engine.cron import rules
 from zizq.job import JobRecord
+from zizq.store import cron_rows
 from zizq.store.base import NO_BUDGETS, NOTHING, Due
+from zizq.store.cron_rows import Stored
 from zizq.store.postgres import admitting, budget_rows
 from zizq.store.postgres.admitting import Admitted, Enqueue
 from zizq.store.postgres.database import Transaction
 from zizq.store.postgres.parts import Parts
-
-_encode = msgspec.msgpack.Encoder().encode
-_group = msgspec.msgpack.Decoder(CronGroup).decode
-_entry = msgspec.msgpack.Decoder(CronEntry).decode
-
-
-class _Stored(NamedTuple):
-    """A group as its rows have it: what it has beside its entries, or None; and each entry by its name."""
-
-    settings: bytes | None
-    entries: dict[str, tuple[int | None, bytes]]
 
 
 class CronCalls(Parts, ABC):
@@ -53,9 +40,7 @@ class CronCalls(Parts, ABC):
                   WHERE c.name = $1 ORDER BY e.name"""
         async with self._db.reading() as db:
             found = await db.fetch(text, name.encode())
-        if not found:
-            return None
-        return _group(found[0][0]).with_(entries=tuple(_entry(row[1]) for row in found if row[1] is not None))
+        return cron_rows.to_group(found) if found else None
 
     async def save_cron(
         self,
@@ -66,7 +51,7 @@ class CronCalls(Parts, ABC):
         create: Mapping[str, Budget] = NO_BUDGETS,
     ) -> bool:
         """Create, change or delete a cron group."""
-        was, will_be, key = _form(before), _form(after), name.encode()
+        was, will_be, key = Stored.of(before), Stored.of(after), name.encode()
         async with self._write() as db:
             if was.settings is None:
                 stored = await _begin(db, key, will_be.settings)
@@ -74,15 +59,14 @@ class CronCalls(Parts, ABC):
                 stored = await _stored(db, key)
             if stored != was:
                 return False
-            entries = after.entries if after is not None else ()
-            new = [entry for entry in entries if was.entries.get(entry.name) != will_be.entries[entry.name]]
+            new = cron_rows.new_entries(after, was)
             await budget_rows.check(db, [(0, entry.job) for entry in new], create, self._max_budgets, now)
             if will_be.settings is None:
                 await db.execute("DELETE FROM zizq.crons WHERE name = $1", key)
                 return True
             if was.settings is not None and will_be.settings != was.settings:
                 await db.execute("UPDATE zizq.crons SET settings = $2 WHERE name = $1", key, will_be.settings)
-            gone = [one.encode() for one, row in was.entries.items() if will_be.entries.get(one) != row]
+            gone = [one.encode() for one in was.without(will_be)]
             await db.execute("DELETE FROM zizq.cron_entries WHERE cron = $1 AND name = ANY($2)", key, gone)
             await _insert_entries(db, key, new)
         return True
@@ -120,7 +104,7 @@ class CronCalls(Parts, ABC):
         text = """SELECT settings, entry FROM zizq.cron_entries e JOIN zizq.crons c ON c.name = e.cron
                   WHERE next_at <= $1 ORDER BY next_at, e.cron, e.name LIMIT $2"""
         async with self._db.reading() as db:
-            return [Due(_group(row[0]), _entry(row[1])) for row in await db.fetch(text, now, limit)]
+            return [cron_rows.to_due(*row) for row in await db.fetch(text, now, limit)]
 
     async def next_cron(self) -> int | None:
         """The earliest next time of all cron entries."""
@@ -139,59 +123,39 @@ async def _check(db: Transaction, due: Due) -> None:
     settings = await db.fetchval("SELECT settings FROM zizq.crons WHERE name = $1 FOR SHARE", due.group.name.encode())
     text = "SELECT entry FROM zizq.cron_entries WHERE cron = $1 AND name = $2 FOR UPDATE"
     entry = await db.fetchval(text, due.group.name.encode(), due.entry.name.encode())
-    if (settings, entry) != (_settings(due.group), _encode(due.entry)):
-        raise rules.has_changed(*due)
+    cron_rows.hold(due, (settings, entry))
 
 
 async def _advance(db: Transaction, due: Due, after: CronEntry) -> None:
     """Put an entry in the place of the one that was due."""
     text = "UPDATE zizq.cron_entries SET next_at = $3, entry = $4 WHERE cron = $1 AND name = $2"
-    await db.execute(text, due.group.name.encode(), after.name.encode(), *_row(after))
+    await db.execute(text, due.group.name.encode(), after.name.encode(), *cron_rows.entry_row(after))
 
 
 async def put(db: Transaction, group: CronGroup) -> None:
     """Add a group that is not there."""
     key = group.name.encode()
-    await db.execute("INSERT INTO zizq.crons (name, settings) VALUES ($1, $2)", key, _settings(group))
+    await db.execute("INSERT INTO zizq.crons (name, settings) VALUES ($1, $2)", key, cron_rows.settings(group))
     await _insert_entries(db, key, group.entries)
 
 
-async def _begin(db: Transaction, key: bytes, settings: bytes | None) -> _Stored:
+async def _begin(db: Transaction, key: bytes, settings: bytes | None) -> Stored:
     """Add a group without entries, if it is not there; returns what is there beside it."""
     if settings is None:
         return await _stored(db, key)
     text = "INSERT INTO zizq.crons (name, settings) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING true"
-    return _Stored(None, {}) if await db.fetchval(text, key, settings) else await _stored(db, key)
+    return Stored(None, {}) if await db.fetchval(text, key, settings) else await _stored(db, key)
 
 
-async def _stored(db: Transaction, key: bytes) -> _Stored:
+async def _stored(db: Transaction, key: bytes) -> Stored:
     """A group as it is there, which stays so until the transaction is over."""
     settings = await db.fetchval("SELECT settings FROM zizq.crons WHERE name = $1 FOR UPDATE", key)
     rows = await db.fetch("SELECT name, next_at, entry FROM zizq.cron_entries WHERE cron = $1", key)
-    return _Stored(settings, {name.decode(): (next_at, entry) for name, next_at, entry in rows})
+    return Stored(settings, {name.decode(): (next_at, entry) for name, next_at, entry in rows})
 
 
 async def _insert_entries(db: Transaction, cron: bytes, entries: Sequence[CronEntry]) -> None:
-    rows = [(entry.name.encode(), *_row(entry)) for entry in entries]
-    await db.executemany("INSERT INTO zizq.cron_entries VALUES ($1, $2, $3, $4)", [(cron, *row) for row in rows])
-    draws = [(cron, entry.name.encode(), *draw) for entry in entries for draw in _draws(entry)]
+    rows = [(cron, entry.name.encode(), *cron_rows.entry_row(entry)) for entry in entries]
+    await db.executemany("INSERT INTO zizq.cron_entries VALUES ($1, $2, $3, $4)", rows)
+    draws = [(cron, name.encode(), budget, cost) for name, budget, cost in cron_rows.draw_rows(entries)]
     await db.executemany("INSERT INTO zizq.cron_draws VALUES ($1, $2, $3, $4)", draws)
-
-
-def _draws(entry: CronEntry) -> list[tuple[str, int]]:
-    return [(draw.key, draw.cost) for draw in entry.job.budgets or ()]
-
-
-def _settings(group: CronGroup) -> bytes:
-    """What a group has beside its entries."""
-    return _encode(group.with_(entries=()))
-
-
-def _form(group: CronGroup | None) -> _Stored:
-    if group is None:
-        return _Stored(None, {})
-    return _Stored(_settings(group), {entry.name: _row(entry) for entry in group.entries})
-
-
-def _row(entry: CronEntry) -> tuple[int | None, bytes]:
-    return entry.next_enqueue_at, _encode(entry)

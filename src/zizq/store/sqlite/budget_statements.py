@@ -15,6 +15,7 @@ from zizq.engine.bucket import BucketState
 from zizq.engine.changes import Change, Delete, Rebind
 from zizq.errors import Refusal
 from zizq.job import JobRecord
+from zizq.store import rows
 from zizq.store.sqlite import sql
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -39,8 +40,8 @@ class BudgetStatements:
 
     def load(self) -> list[tuple[Budget, BucketState | None]]:
         """All budgets, and what was written down of their tokens."""
-        rows: list[Any] = self._db.execute("SELECT budget, state FROM budgets").fetchall()
-        return [(_budget(budget), None if state is None else _state(state)) for budget, state in rows]
+        found: list[Any] = self._db.execute("SELECT budget, state FROM budgets").fetchall()
+        return [(_budget(budget), None if state is None else _state(state)) for budget, state in found]
 
     def save(self, calls: Sequence[SaveBudget], under_way: Change | None) -> list[bool | Refusal]:
         """Put budgets in the place of those before; the outcome is False where another one is there.
@@ -99,8 +100,7 @@ class BudgetStatements:
     def bind(self, jobs: Iterable[JobRecord], created: Sequence[Budget]) -> None:
         """Note what jobs draw on, and the budgets that came with them."""
         sql.insert(self._db, "budgets", "key, budget", [(budget.key, _encode(budget)) for budget in created])
-        rows = [(draw.key, job.id, draw.cost) for job in jobs for draw in job.budgets or ()]
-        sql.insert(self._db, "draws", "budget, id, cost", rows)
+        sql.insert(self._db, "draws", rows.DRAW_COLUMNS, rows.to_draw_rows(jobs))
 
     def _save(self, call: SaveBudget, under_way: Change | None) -> bool | Refusal:
         stored = self._known([call.key]).get(call.key)

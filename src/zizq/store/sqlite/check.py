@@ -11,35 +11,20 @@ to it; the same holds for budgets. And a change of many jobs may be half carried
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import apsw
-import msgspec
 
-from zizq.budget import Budget
-from zizq.engine.bucket import BucketState
 from zizq.engine.changes import Delete
 from zizq.errors import ConfigError
 from zizq.ids import is_id
 from zizq.job import JobRecord
 from zizq.store import rows
-from zizq.store.findings import Checked, Findings, tally_flaw
-from zizq.store.flaws import (
-    JOB_COLUMNS,
-    UNREADABLE,
-    attempts_flaw,
-    capacity_flaw,
-    draw_flaw,
-    entry_flaws,
-    group_flaw,
-    job_flaws,
-    pause_flaws,
-    read_job,
-)
+from zizq.store.findings import Checked, Findings
+from zizq.store.flaws import JOB_COLUMNS, UNREADABLE
 from zizq.store.sqlite.change_statements import decode_change, unless_pending
 from zizq.store.sqlite.schema import MIGRATIONS, FolderLock, open_for_reading
 from zizq.words import count
@@ -48,9 +33,6 @@ _CACHE_BYTES = 64 * 2**20
 _STEP = 20_000
 """Jobs between two words of progress."""
 _SCHEMA = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
-
-_budget = msgspec.msgpack.Decoder(Budget).decode
-_state = msgspec.msgpack.Decoder(BucketState).decode
 
 
 def check(root: Path, now: int, progress: Callable[[str], None]) -> Checked:
@@ -102,8 +84,6 @@ class _Check:
         self._now = now
         self._progress = progress
         self._findings = Findings()
-        self._jobs: Counter[str] = Counter()
-        self._budgets: dict[str, Budget] = {}
         self._schema: set[Any] | None = None
         self._unfinished = 0
         self._present = ""
@@ -129,8 +109,7 @@ class _Check:
             for name, step in steps.items():
                 self._progress(f"checking {name}")
                 self._attempt(name, step)
-        jobs = {str(status): self._jobs[status] for status in rows.NAMED}
-        return Checked(jobs, self._unfinished, 0, list(self._findings.lines()), self._findings.total())
+        return self._findings.checked(self._unfinished)
 
     def _attempt(self, name: str, step: Callable[[], None]) -> None:
         try:
@@ -186,23 +165,20 @@ class _Check:
     def _check_tally(self) -> None:
         """The counts by queue, type and status."""
         text = """SELECT queue, type, status, count(*),
-                      (SELECT jobs FROM tally AS t
-                       WHERE t.queue = jobs.queue AND t.type = jobs.type AND t.status = jobs.status)
+                      coalesce((SELECT jobs FROM tally AS t
+                                WHERE t.queue = jobs.queue AND t.type = jobs.type AND t.status = jobs.status), 0)
                   FROM jobs INDEXED BY place GROUP BY 1, 2, 3"""
-        for queue, kind, status, there, noted in self._db.execute(text):
-            if status in range(len(rows.NAMED)):
-                self._jobs[rows.NAMED[status]] += there
-            if there != noted:
-                self._findings.add("tally", tally_flaw(queue, kind, status, there, noted or 0))
+        for row in self._db.execute(text):
+            self._findings.count(*row)
         text = """SELECT queue, type, status, 0, jobs FROM tally AS t WHERE jobs <> 0 AND NOT EXISTS (
                       SELECT 1 FROM jobs INDEXED BY place
                       WHERE queue = t.queue AND type = t.type AND status = t.status)"""
         for row in self._db.execute(text):
-            self._findings.add("tally", tally_flaw(*row))
+            self._findings.count(*row)
 
     def _check_jobs(self) -> None:
         """Each job by itself, and what it has in other tables."""
-        total = count(self._jobs.total())
+        total = count(self._findings.jobs)
         db = self._db
         for number, row in enumerate(db.execute(f"SELECT {JOB_COLUMNS} FROM jobs ORDER BY id")):  # noqa: S608 - constant
             if not number % _STEP:
@@ -214,33 +190,23 @@ class _Check:
                 self._findings.add("value", f"job {row[0]}: a value is of the wrong type ({error})")
 
     def _check_job(self, row: rows.Row) -> None:
-        job = read_job(row)
-        if not isinstance(job, JobRecord):
-            kind, text = job
-            self._findings.add(kind, f"job {row[0]}: {text}")
+        job = self._findings.job(row)
+        if job is None:
             return
-        for kind, text in job_flaws(job, row):
-            self._findings.add(kind, f"job {job.id}: {text}")
         if job.budgets:
             self._check_draws(job)
         if job.attempts:
-            self._check_attempts(job)
+            text = "SELECT count(*), coalesce(min(attempt), 1), coalesce(max(attempt), 0) FROM errors WHERE job_id = ?"
+            errors: Any = self._db.execute(text, (job.id,)).fetchone()
+            self._findings.errors(job, *errors)
 
     def _check_draws(self, job: JobRecord) -> None:
         """What is noted of the budgets that a job draws on."""
-        finished = int(rows.STATUS[job.status] >= 2)
+        noted: dict[str, Any] = {}
         for draw in job.budgets or ():
-            sql = "SELECT cost, finished FROM draws WHERE budget = ? AND id = ?"
-            noted: Any = self._db.execute(sql, (draw.key, job.id)).fetchone()
-            if noted != (draw.cost, finished):
-                self._findings.add("draws", f"job {job.id}: {draw_flaw(draw, finished, noted)}")
-
-    def _check_attempts(self, job: JobRecord) -> None:
-        """The errors of a job: one for each attempt."""
-        text = "SELECT count(*), coalesce(min(attempt), 1), coalesce(max(attempt), 0) FROM errors WHERE job_id = ?"
-        errors: Any = self._db.execute(text, (job.id,)).fetchone()
-        if errors != (job.attempts, 1, job.attempts):
-            self._findings.add("errors", f"job {job.id}: {attempts_flaw(job, *errors)}")
+            text = "SELECT cost, finished FROM draws WHERE budget = ? AND id = ?"
+            noted[draw.key] = self._db.execute(text, (draw.key, job.id)).fetchone()
+        self._findings.draws(job, noted)
 
     def _check_errors(self) -> None:
         """Errors of jobs that are not there, or never failed."""
@@ -293,22 +259,14 @@ class _Check:
 
     def _check_budgets(self) -> None:
         """Each budget, and what is drawn on it."""
-        for key, stored, state in self._db.execute("SELECT key, budget, state FROM budgets"):
-            try:
-                self._budgets[key] = _budget(stored)
-                if state is not None:
-                    _state(state)
-            except UNREADABLE as error:
-                self._findings.add("budget", f"budget {key!r}: it cannot be read: {error}")
-                continue
-            if self._budgets[key].key != key:
-                self._findings.add("budget", f"budget {key!r}: it calls itself {self._budgets[key].key!r}")
+        for row in self._db.execute("SELECT key, budget, state FROM budgets"):
+            self._findings.budget(*row)
         # A dead job may come back when its budget is gone or smaller.
         text = """SELECT budget, count(*), max(cost) FROM draws WHERE finished = 0
                   AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = draws.id AND failed_at IS NOT NULL)
                   GROUP BY budget"""
         for key, jobs, cost in self._db.execute(text):
-            self._check_capacity(key, cost, f"{jobs} unfinished jobs")
+            self._findings.drawn(key, cost, f"{jobs} unfinished jobs")
         self._each(
             "draws",
             "draw of job {1} on {0!r}: {2}",
@@ -317,15 +275,10 @@ class _Check:
                WHERE jobs.id IS NULL OR NOT instr(',' || jobs.budgets || ',', ',' || draws.budget || ',')""",
         )
 
-    def _check_capacity(self, key: str, cost: int, who: str) -> None:
-        if flaw := capacity_flaw(self._budgets.get(key), cost, who):
-            self._findings.add("budget", f"budget {key!r}: {flaw}")
-
     def _check_crons(self) -> None:
         """Each group and entry, and what is noted of them in columns."""
-        for name, settings in self._db.execute("SELECT name, settings FROM crons"):
-            if flaw := group_flaw(settings, name):
-                self._findings.add("cron", f"cron {name!r}: {flaw}")
+        for row in self._db.execute("SELECT name, settings FROM crons"):
+            self._findings.cron(*row)
         text = """SELECT cron, name, next_at, entry, EXISTS (SELECT 1 FROM crons WHERE crons.name = cron)
                   FROM cron_entries"""
         for row in self._db.execute(text):
@@ -341,14 +294,9 @@ class _Check:
         if not has_group:
             self._findings.add("group", f"cron entry {cron}/{name}: its group is not there")
         draws: Any = self._db.execute("SELECT budget, cost FROM cron_draws WHERE cron = ? AND name = ?", (cron, name))
-        noted = dict(draws.fetchall())
-        for kind, text in entry_flaws(stored, name, next_at, noted):
-            self._findings.add(kind, f"cron entry {cron}/{name}: {text}")
-        for key, cost in noted.items():
-            self._check_capacity(key, cost, f"jobs of cron entry {cron}/{name}")
+        self._findings.entry(cron, name, next_at, stored, dict(draws.fetchall()))
 
     def _check_pauses(self) -> None:
         """Each paused queue: a name that it can have, and when it was paused."""
-        for queue, paused_at in self._db.execute("SELECT queue, paused_at FROM paused_queues"):
-            for flaw in pause_flaws(queue, paused_at):
-                self._findings.add("pause", f"paused queue {queue!r}: {flaw}")
+        for row in self._db.execute("SELECT queue, paused_at FROM paused_queues"):
+            self._findings.pause(*row)

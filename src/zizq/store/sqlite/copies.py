@@ -27,7 +27,6 @@ CACHE_BYTES = 16 * 2**20
 READ_TOGETHER = 256
 """Jobs whose errors are read together."""
 _JOBS = f"{rows.WHOLE}, deaths, key"
-_COLUMNS = f"{rows.BOUND}, attempts, dequeued_at, failed_at, completed_at, purge_at, deaths"
 _NOT_EMPTY = " OR ".join(
     f"EXISTS (SELECT 1 FROM {table})"  # noqa: S608 - constants
     for table in ("jobs", "errors", "budgets", "crons", "paused_queues", "bulk")
@@ -155,22 +154,14 @@ def _write(db: apsw.Connection, lot: Lot) -> None:
 
 
 def _write_jobs(db: apsw.Connection, pieces: Sequence[JobPiece]) -> None:
-    sql.insert(db, "jobs", _COLUMNS, [_row(piece) for piece in pieces])
+    sql.insert(db, "jobs", rows.COPIED, [_row(piece) for piece in pieces])
     errors = [(piece.job.id, *rows.to_error_row(error)) for piece in pieces for error in piece.errors]
     sql.insert(db, "errors", rows.ERROR_COLUMNS, errors)
-    draws = [
-        (draw.key, piece.job.id, draw.cost, rows.is_finished(piece.job))
-        for piece in pieces
-        for draw in piece.job.budgets or ()
-    ]
-    sql.insert(db, "draws", "budget, id, cost, finished", draws)
+    sql.insert(db, "draws", rows.DRAW_COLUMNS, rows.to_draw_rows(piece.job for piece in pieces))
 
 
 def _row(piece: JobPiece) -> rows.Row:
-    job = piece.job
-    times = (job.dequeued_at, job.failed_at, job.completed_at, job.purge_at)
-    *row, _, budgets = rows.to_bound_row(job)
-    return (*row, rows.known_by(job, is_pending=piece.is_pending), budgets, job.attempts, *times, piece.deaths)
+    return rows.to_copied_row(piece.job, piece.deaths, rows.known_by(piece.job, is_pending=piece.is_pending))
 
 
 def _commit(db: apsw.Connection) -> None:

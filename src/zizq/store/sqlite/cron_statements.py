@@ -9,19 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apsw
-import msgspec
 
 from zizq.budget import Budget
 from zizq.cron import CronEntry, CronGroup
-from zizq.engine.cron import rules
 from zizq.errors import Refusal
+from zizq.store import cron_rows
 from zizq.store.base import Due
+from zizq.store.cron_rows import Stored
 from zizq.store.sqlite import sql
 from zizq.store.sqlite.budget_statements import BudgetStatements
-
-_encode = msgspec.msgpack.Encoder().encode
-_group = msgspec.msgpack.Decoder(CronGroup).decode
-_entry = msgspec.msgpack.Decoder(CronEntry).decode
 
 
 class SaveCron(NamedTuple):
@@ -39,13 +35,6 @@ class Firing(NamedTuple):
 
     due: Due
     after: CronEntry
-
-
-class _Stored(NamedTuple):
-    """A group as its rows have it: what it has beside its entries, or None; and each entry by its name."""
-
-    settings: bytes | None
-    entries: dict[str, tuple[int | None, bytes]]
 
 
 class CronStatements:
@@ -87,26 +76,23 @@ class CronStatements:
         text = """SELECT crons.settings, entry FROM crons JOIN cron_entries ON cron = crons.name
                   WHERE cron = ? AND cron_entries.name = ?"""
         stored: Any = self._db.execute(text, (group.name, entry.name)).fetchone()
-        if stored != (_settings(group), _encode(entry)):
-            raise rules.has_changed(group, entry)
+        cron_rows.hold(firing.due, stored)
 
     def advance(self, firing: Firing) -> None:
         """Put an entry in the place of the one that was due."""
         after = firing.after
         text = "UPDATE cron_entries SET next_at = ?, entry = ? WHERE cron = ? AND name = ?"
-        self._db.execute(text, (*_row(after), firing.due.group.name, after.name))
+        self._db.execute(text, (*cron_rows.entry_row(after), firing.due.group.name, after.name))
 
     def _save(self, call: SaveCron) -> list[Budget] | None:
-        stored, after = self._stored(call.name), _stored_form(call.after)
-        if stored != _stored_form(call.before):
+        stored, after = self._stored(call.name), Stored.of(call.after)
+        if stored != Stored.of(call.before):
             return None
-        entries = call.after.entries if call.after is not None else ()
-        new = [entry for entry in entries if stored.entries.get(entry.name) != after.entries[entry.name]]
+        new = cron_rows.new_entries(call.after, stored)
         # Nothing is written before all is known to be right: the other calls of the commit go on.
         created = self._budgets.check([(0, entry.job) for entry in new], call.create, call.most_budgets)
         self._budgets.bind([], created)
-        gone = [name for name, row in stored.entries.items() if after.entries.get(name) != row]
-        self._delete_entries(call.name, gone)
+        self._delete_entries(call.name, stored.without(after))
         _insert_entries(self._db, call.name, new)
         if after.settings is None:
             self._db.execute("DELETE FROM crons WHERE name = ?", (call.name,))
@@ -115,10 +101,10 @@ class CronStatements:
             self._db.execute(text, (call.name, after.settings))
         return created
 
-    def _stored(self, name: str) -> _Stored:
+    def _stored(self, name: str) -> Stored:
         settings: bytes | None = self._db.execute("SELECT settings FROM crons WHERE name = ?", (name,)).get
         rows: Any = self._db.execute("SELECT name, next_at, entry FROM cron_entries WHERE cron = ?", (name,))
-        return _Stored(settings, {name: tuple(row) for name, *row in rows})
+        return Stored(settings, {name: tuple(row) for name, *row in rows})
 
     def _delete_entries(self, cron: str, names: Sequence[str]) -> None:
         for some in sql.chunks(names):
@@ -128,7 +114,7 @@ class CronStatements:
 
 def put(db: apsw.Connection, group: CronGroup) -> None:
     """Add a group that is not there."""
-    db.execute("INSERT INTO crons (name, settings) VALUES (?, ?)", (group.name, _settings(group)))
+    db.execute("INSERT INTO crons (name, settings) VALUES (?, ?)", (group.name, cron_rows.settings(group)))
     _insert_entries(db, group.name, group.entries)
 
 
@@ -142,17 +128,15 @@ def group(db: apsw.Connection, name: str) -> CronGroup | None:
     # One statement, and so one instant.
     text = """SELECT settings, entry FROM crons LEFT JOIN cron_entries ON cron = crons.name
               WHERE crons.name = ? ORDER BY cron_entries.name"""
-    rows: list[Any] = db.execute(text, (name,)).fetchall()
-    if not rows:
-        return None
-    return _group(rows[0][0]).with_(entries=tuple(_entry(row[1]) for row in rows if row[1] is not None))
+    found: Any = db.execute(text, (name,)).fetchall()
+    return cron_rows.to_group(found) if found else None
 
 
 def due(db: apsw.Connection, now: int, limit: int) -> list[Due]:
     """The entries whose time has come."""
     text = """SELECT settings, entry FROM cron_entries INDEXED BY next_firing JOIN crons ON crons.name = cron
               WHERE next_at <= ? ORDER BY next_at, cron, cron_entries.name LIMIT ?"""
-    return [Due(_group(row[0]), _entry(row[1])) for row in db.execute(text, (now, limit))]
+    return [cron_rows.to_due(*row) for row in db.execute(text, (now, limit))]
 
 
 def next_at(db: apsw.Connection) -> int | None:
@@ -162,22 +146,7 @@ def next_at(db: apsw.Connection) -> int | None:
 
 
 def _insert_entries(db: apsw.Connection, cron: str, entries: Sequence[CronEntry]) -> None:
-    rows = [(cron, entry.name, *_row(entry)) for entry in entries]
+    rows = [(cron, entry.name, *cron_rows.entry_row(entry)) for entry in entries]
     sql.insert(db, "cron_entries", "cron, name, next_at, entry", rows)
-    draws = [(cron, entry.name, draw.key, draw.cost) for entry in entries for draw in entry.job.budgets or ()]
+    draws = [(cron, *row) for row in cron_rows.draw_rows(entries)]
     sql.insert(db, "cron_draws", "cron, name, budget, cost", draws)
-
-
-def _settings(group: CronGroup) -> bytes:
-    """What a group has beside its entries."""
-    return _encode(group.with_(entries=()))
-
-
-def _stored_form(group: CronGroup | None) -> _Stored:
-    if group is None:
-        return _Stored(None, {})
-    return _Stored(_settings(group), {entry.name: _row(entry) for entry in group.entries})
-
-
-def _row(entry: CronEntry) -> tuple[int | None, bytes]:
-    return entry.next_enqueue_at, _encode(entry)
