@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
 
 from conformance.test_postgres_servers import Server, both, two
-from zizq.engine.changes import Delete, Patch
-from zizq.engine.selection import EVERYTHING
+from zizq.engine.changes import Change, Delete, Patch, Rebind
+from zizq.engine.selection import EVERYTHING, Range
 from zizq.engine.transitions import Cause
+from zizq.errors import Unavailable
 from zizq.job import Status
-from zizq.store.postgres import changes
+from zizq.store.postgres import changes, database
+from zizq.store.postgres.changes import Changing
+from zizq.store.postgres.database import Transaction
 from zizq.store.postgres.store import PostgresStore
 from zizq.testing.bench import NOW
 
@@ -91,3 +97,99 @@ async def test_changes_of_many_that_meet_all_come_to_an_end(postgres_url: str) -
         assert sum(changed.jobs for changed in found[2:]) == 2 * many
         page = await one.store.page(EVERYTHING, None, "asc", 2000, NOW)
         assert {(job.queue, job.priority, job.retry_limit) for job in page.jobs} == {("other", 1, 3)}
+
+
+# ── jobs that end, and servers that die, in the midst of a change ──
+
+
+class Interrupted(Changing):
+    """A change in which something happens once all jobs are changed that nobody holds."""
+
+    meanwhile: Callable[[], Awaitable[object]]
+
+    async def _lock_flight(self) -> None:
+        await self.meanwhile()
+        await super()._lock_flight()
+
+
+async def die(one: Server, job_id: str) -> None:
+    await one.fail(job_id, kill=True)
+
+
+async def succeed(one: Server, job_id: str) -> None:
+    await one.store.succeed([job_id], NOW)
+
+
+async def lose_worker(one: Server, job_id: str) -> None:
+    await one.store.release(7, died_at=NOW)
+
+
+@pytest.mark.parametrize("change", [Patch(queue="other"), Rebind(all=()), Delete()])
+@pytest.mark.parametrize(("end", "left"), [(die, Status.DEAD), (succeed, None), (lose_worker, Status.READY)])
+async def test_a_job_that_leaves_flight_in_the_midst_of_a_change_holds_up_nothing(
+    postgres_url: str, change: Change, end: Callable[[Server, str], Awaitable[None]], left: Status | None
+) -> None:
+    async with two(postgres_url) as (one, other):
+        ending, *others = await one.enqueue(*[one.job() for _ in range(5)])
+        assert await one.take_ids(1, owner=7) == [ending]
+        async with other.store._db.writing(durable=True) as db:
+            changing = Interrupted(db, other.store._fence, EVERYTHING, change, NOW)
+            changing.meanwhile = lambda: end(one, ending)
+            await changing.run()
+        is_reached = left is Status.READY or (left is Status.DEAD and isinstance(change, Delete))
+        assert changing.count == len(others) + is_reached
+        job = await one.store.get(ending, NOW)
+        assert (job and job.status) == (None if isinstance(change, Delete) else left)
+        if left is Status.DEAD and job is not None:
+            assert job.queue == "q"
+        # What comes later goes on.
+        rest = await other.page_ids()
+        assert len(rest) == (0 if isinstance(change, Delete) else len(others) + (job is not None))
+        assert (await one.change(Delete())).jobs == len(rest)
+
+
+async def test_a_job_that_dies_before_a_change_is_certain_dies_as_it_was_changed(postgres_url: str) -> None:
+    async with two(postgres_url) as (one, other):
+        [job_id] = await one.enqueue(one.job())
+        await one.take(owner=7)
+        async with other.store._db.writing(durable=True) as db:
+            await Changing(db, other.store._fence, EVERYTHING, Patch(queue="other"), NOW).run()
+            dying = asyncio.create_task(one.fail(job_id, kill=True))
+            while not await db.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                pass
+            assert not dying.done()
+        job = await dying
+        assert job is not None
+        assert (job.status, job.queue) == (Status.DEAD, "other")
+
+
+async def delete_all(one: Server, meanwhile: Callable[[Transaction], Awaitable[object]]) -> None:
+    """Delete all jobs, and before that is certain let something happen."""
+    async with one.store._db.writing(durable=True) as db:
+        await Changing(db, one.store._fence, EVERYTHING, Delete(), NOW).run()
+        await meanwhile(db)
+
+
+async def cut_off(db: Transaction) -> None:
+    """End the connection as the end of a process does."""
+    db.terminate()
+
+
+async def test_a_change_of_a_server_that_is_killed_is_undone_and_holds_up_nothing(postgres_url: str) -> None:
+    async with two(postgres_url) as (one, other):
+        ids = await one.enqueue(*[one.job() for _ in range(5)])
+        with pytest.raises(Unavailable):
+            await delete_all(one, cut_off)
+        assert await other.page_ids() == ids
+        assert (await other.change(Patch(priority=1))).jobs == len(ids)
+
+
+async def test_a_change_of_a_server_whose_machine_is_gone_does_not_hold_up_others_for_ever(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "ABANDONED_S", 1)
+    async with two(postgres_url) as (one, other):
+        ids = await one.enqueue(*[one.job() for _ in range(5)])
+        with pytest.raises(Unavailable):
+            await delete_all(one, lambda _: other.change(Patch(priority=1)))
+        assert await one.page_ids(priority=Range(1, 1)) == ids

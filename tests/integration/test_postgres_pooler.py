@@ -17,6 +17,7 @@ import zizq.postgres
 from postgres import Databases
 from zizq.cli.main import cli
 from zizq.errors import ConfigError
+from zizq.store.postgres.database import Database
 from zizq.store.url import StoreUrl
 from zizq.testing.postgres import Pooler
 from zizq.testing.server import running_server
@@ -68,6 +69,15 @@ async def test_two_servers_work_behind_a_pooler(pooled_url: str) -> None:
             await done.wait()
             await worker
     assert sorted(ran) == list(range(JOBS + 1))
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+async def test_a_pooler_need_not_know_all_that_is_asked_of_a_database(pooled_url: str, prepared: bool) -> None:
+    database = Database(StoreUrl(pooled_url).dsn, prepared=prepared)
+    await database.open()
+    async with database.writing(durable=True) as db:
+        await db.execute("SELECT 1")
+    await database.close()
 
 
 def test_doctor_says_that_no_notifications_come(pooled_url: str) -> None:

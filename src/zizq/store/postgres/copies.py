@@ -71,6 +71,8 @@ class CopyCalls(Parts):
         await self._db.open()
         try:
             async with self._db.writing(durable=True) as db:
+                # Between two lots it waits for the other store.
+                await db.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 if await schema.format_of(db):
                     await db.execute("LOCK TABLE zizq.servers IN SHARE MODE")
                     text = "SELECT name FROM zizq.servers WHERE lease_until > clock_timestamp() LIMIT 1"

@@ -30,6 +30,9 @@ SPARE = 5
 """How many of them are kept for what must not wait behind long reads: takes, what settles jobs, the lease."""
 PATIENCE_S = 10.0
 """The longest that a statement may take, or the wait for a connection: beyond it the call is refused."""
+ABANDONED_S = 60
+"""How long a transaction may stay without a word from us before the database ends it: of a server whose machine is gone
+it does not hear otherwise, and what is locked stays so."""
 LONG_S = 3600.0
 """The same of upkeep, which other calls do not wait for."""
 AT_ODDS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
@@ -56,6 +59,7 @@ _BEGIN_READING = "; ".join(
     ]
 )
 _WRITES = SessionAttribute.read_write
+_IDLE = "idle_in_transaction_session_timeout"
 T = TypeVar("T")
 
 
@@ -93,20 +97,28 @@ class Database:
         Raises:
             ConfigError: When there is no such database, or it does not let us in.
         """
+        settings = {"application_name": "zizq"} if self._cache else {}
         try:
-            self._pool = await asyncpg.create_pool(
-                self._url,
-                min_size=1,
-                max_size=CONNECTIONS,
-                command_timeout=PATIENCE_S,
-                timeout=PATIENCE_S,
-                target_session_attrs=_WRITES,
-                statement_cache_size=self._cache,
-                connection_class=_Plain,
-                server_settings={"application_name": "zizq"} if self._cache else {},
-            )
+            try:
+                self._pool = await self._connect(settings | {_IDLE: f"{ABANDONED_S}s"})
+            except asyncpg.ProtocolViolationError:
+                # So says a pooler of a setting that it does not know.
+                self._pool = await self._connect(settings)
         except (*TROUBLE, ValueError) as error:
             raise ConfigError(f"cannot reach the database: {error}: is it up, and is the address right?") from error
+
+    async def _connect(self, settings: dict[str, str]) -> asyncpg.Pool[Any]:
+        return await asyncpg.create_pool(
+            self._url,
+            min_size=1,
+            max_size=CONNECTIONS,
+            command_timeout=PATIENCE_S,
+            timeout=PATIENCE_S,
+            target_session_attrs=_WRITES,
+            statement_cache_size=self._cache,
+            connection_class=_Plain,
+            server_settings=settings,
+        )
 
     async def close(self) -> None:
         """Give up all connections; a second call does nothing."""
