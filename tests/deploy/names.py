@@ -37,6 +37,8 @@ METRICS = {
     "zizq_refused_total": Metric("counter", {"reason": ANY}),
     "zizq_writes_refused": Metric("gauge", {}),
     "zizq_store_bytes": Metric("gauge", {"file": ("database", "log", "free")}),
+    "zizq_inbox_posts": Metric("gauge", {}),
+    "zizq_oldest_post_age_seconds": Metric("gauge", {}),
     "zizq_uptime_seconds": Metric("gauge", {}),
     "zizq_build_info": Metric("gauge", {"version": ANY}),
     # Those of the package prometheus-client, on Linux.
@@ -56,5 +58,7 @@ def series_of(name: str, metric: Metric) -> dict[str, dict[str, tuple[str, ...]]
     return {f"{name}_bucket": labels | {"le": ANY}, f"{name}_sum": labels, f"{name}_count": labels}
 
 
+ON_POSTGRES = {"zizq_inbox_posts", "zizq_oldest_post_age_seconds"}
+"""What a server has only whose jobs are in PostgreSQL: tests/integration/test_postgres_inbox.py has it there."""
 SERIES = {series: labels for name, metric in METRICS.items() for series, labels in series_of(name, metric).items()}
 SERIES["up"] = SCRAPED

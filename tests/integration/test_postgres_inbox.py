@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import string
+import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import zizq.postgres
 from postgres import Databases
@@ -27,6 +29,7 @@ from zizq.store.opening import migrate_store
 from zizq.store.postgres.inbox import BACK_MS, MOST_BYTES, WHOLE_EVERY
 from zizq.store.postgres.store import PostgresStore
 from zizq.store.url import StoreUrl
+from zizq.testing.server import RunningServer, running_server
 
 
 class Sums:
@@ -90,6 +93,45 @@ async def test_a_commit_is_a_job_and_a_rollback_is_none(url: str) -> None:
             connection.rollback()
         assert await one.mover.move() == 0
         assert await one.taken() == [(job_id, {"n": 1})]
+
+
+async def test_what_waits_is_told_until_it_is_moved(url: str) -> None:
+    async with server(url) as one:
+        assert await one.store.waiting() == (0, None)
+        with psycopg.connect(url) as connection:
+            first, _ = (zizq.postgres.enqueue_raw(connection, "t", n) for n in range(2))
+            assert await one.store.waiting() == (0, None)
+        assert await one.store.waiting() == (2, ids.created_at(first))
+        await one.mover.move()
+        assert await one.store.waiting() == (0, None)
+        ask(url, "INSERT INTO zizq.inbox VALUES ('by hand', '{}', 0) RETURNING id")
+        assert await one.store.waiting() == (1, None)
+
+
+async def test_metrics_tell_of_posts_that_wait(url: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(UNMOVABLE)
+    async with running_server(store=StoreUrl(url), no_admin=False) as running:
+        assert await figures(running) == {"zizq_inbox_posts": 0}
+        with psycopg.connect(url) as connection:
+            old = ids.encode(SystemClock().wall_ms() - 90_000 << 80)
+            connection.execute("INSERT INTO zizq.inbox VALUES (%s, '{}', 0)", [old])
+        found = await figures(running)
+    assert found["zizq_inbox_posts"] == 1
+    assert 90 <= found["zizq_oldest_post_age_seconds"] < 200
+
+
+UNMOVABLE = """
+    CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no post leaves the inbox'; END $$;
+    CREATE TRIGGER failing BEFORE DELETE ON zizq.inbox FOR EACH ROW EXECUTE FUNCTION fail()"""
+
+
+async def figures(running: RunningServer) -> dict[str, float]:
+    """What metrics tell of the inbox."""
+    with await asyncio.to_thread(urllib.request.urlopen, f"{running.admin_url}/metrics", timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    samples = [sample for family in families for sample in family.samples]
+    return {sample.name: sample.value for sample in samples if "inbox" in sample.name or "post" in sample.name}
 
 
 async def test_what_cannot_be_enqueued_is_a_dead_job(url: str) -> None:

@@ -302,6 +302,8 @@ async def test_metrics_tell_of_the_server_and_its_store(tmp_path):
         assert found["zizq_requests_total", ("method", "GET"), ("status", "4xx")] == 1
         assert found["zizq_requests_total", ("method", "OTHER"), ("status", "4xx")] == 1
         assert found["process_resident_memory_bytes",] > 0
+        # A store in a folder has no inbox.
+        assert (("zizq_inbox_posts",) in found) == ON_POSTGRES
 
 
 async def test_metrics_count_who_was_refused(tmp_path):

@@ -24,6 +24,13 @@ class Post(NamedTuple):
     body: bytes
 
 
+class Waiting(NamedTuple):
+    """How many posts wait, and when the first was made, in Unix milliseconds; None where there is none."""
+
+    posts: int
+    first_at: int | None
+
+
 class Posted(Protocol):
     """Some posts that are on their way, in one transaction with what becomes of them."""
 
@@ -71,4 +78,11 @@ class Inbox(Protocol):
 
         Raises:
             Unavailable: When the store cannot read or write.
+        """
+
+    async def waiting(self) -> Waiting:
+        """What waits, which may take as long as there is much.
+
+        Raises:
+            Unavailable: When the store cannot read.
         """

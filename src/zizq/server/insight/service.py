@@ -31,6 +31,7 @@ from zizq.server.insight.keeping import Keeping
 from zizq.server.insight.recorder import NOTHING, Mark, Recorder, together
 from zizq.store.base import Store
 from zizq.store.facts import StorageFacts, Times
+from zizq.store.inbox import Inbox
 from zizq.store.views import Tallied
 from zizq.wire.codec import Format, payload_to_send
 from zizq.wire.insight import (
@@ -364,6 +365,16 @@ class Insights:
             return await self._store.storage()
         except Unavailable:
             return self._look.facts
+
+    async def posts(self) -> tuple[int, int | None] | None:
+        """How many posts wait in the inbox, and the age of the oldest; None without an inbox that can be read."""
+        if not isinstance(self._store, Inbox):
+            return None
+        try:
+            count, first_at = await self._store.waiting()
+        except Unavailable:
+            return None
+        return count, None if first_at is None else max(0, self._clock.wall_ms() - first_at)
 
     def uptime_ms(self) -> int:
         """Since the server was started."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -18,7 +19,7 @@ from zizq.job import Failure, JobRecord, Status
 from zizq.policy import Defaults
 from zizq.store.base import NO_BUDGETS, NOTHING
 from zizq.store.contents import JobPiece
-from zizq.store.inbox import NAMELESS, Post, Posted
+from zizq.store.inbox import NAMELESS, Post, Posted, Waiting
 from zizq.store.postgres import admitting, copies
 from zizq.store.postgres.admitting import Admitted, Enqueue
 from zizq.store.postgres.database import UNFIT, Transaction
@@ -38,8 +39,16 @@ _CLAIM = """
     DELETE FROM zizq.inbox i USING fitting f WHERE i.id = f.id AND f.before < $2 RETURNING i.id, i.job::text"""
 
 
+async def waiting(db: Transaction) -> Waiting:
+    """What waits in the inbox of a database."""
+    row: Any = await db.fetchrow("SELECT count(*), min(id) FROM zizq.inbox")
+    number, first = row
+    # It may have been written by hand.
+    return Waiting(number, created_at(first) if first is not None and is_id(first) else None)
+
+
 class InboxCalls(EnqueueCalls):
-    """The call that empties the inbox."""
+    """The calls that empty the inbox, and look into it."""
 
     _looks = 0
     _youngest_at = 0
@@ -60,6 +69,11 @@ class InboxCalls(EnqueueCalls):
         for one in posted.refused:
             if one.kept and one.error is not None:
                 self._moved(Cause.FAIL, [one.job], [one.error])
+
+    async def waiting(self) -> Waiting:
+        """What waits in the inbox."""
+        async with self._db.reading() as db:
+            return await waiting(db)
 
     def _front(self) -> str:
         """From which identifier on to look."""

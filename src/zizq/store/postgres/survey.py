@@ -7,9 +7,8 @@ from typing import Any
 
 from zizq.clock import Clock
 from zizq.errors import ConfigError, Unavailable
-from zizq.ids import created_at, is_id
 from zizq.store.facts import DatabaseFacts, Holdup
-from zizq.store.postgres import schema
+from zizq.store.postgres import inbox, schema
 from zizq.store.postgres.database import Database, Transaction
 from zizq.store.postgres.time import NOW_MS
 from zizq.store.url import StoreUrl
@@ -87,9 +86,8 @@ async def _servers(db: Transaction) -> int:
 
 
 async def _posts(db: Transaction, now_ms: float) -> tuple[int, float]:
-    found: Any = await db.fetchrow("SELECT count(*), min(id) FROM zizq.inbox")
-    number, first = found
-    return number, (now_ms - created_at(first)) / 1000 if first is not None and is_id(first) else 0.0
+    number, first_at = await inbox.waiting(db)
+    return number, 0.0 if first_at is None else (now_ms - first_at) / 1000
 
 
 async def _hears(database: Database) -> bool:

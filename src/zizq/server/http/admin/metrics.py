@@ -37,6 +37,7 @@ class Figures(NamedTuple):
     counts: Mapping[str, Counts]
     oldest_ms: Mapping[str, int]
     facts: StorageFacts
+    posts: tuple[int, int | None] | None
     requests: Requests
     refused: Mapping[str, int]
 
@@ -83,6 +84,7 @@ class MetricsHandler:
             counts=insights.counts(),
             oldest_ms=insights.oldest_ready_ms(),
             facts=await insights.facts(),
+            posts=await insights.posts(),
             requests=self._requests,
             refused=self._refused,
         )
@@ -117,6 +119,8 @@ def _writer() -> Callable[[Figures], bytes]:
 def _families(at: Figures) -> Iterator[Any]:
     yield from _of_jobs(at)
     yield from _of_store(at.facts, at.refuses_writes)
+    if at.posts is not None:
+        yield from _of_inbox(*at.posts)
     yield from _of_server(at)
 
 
@@ -153,6 +157,12 @@ def _of_store(facts: StorageFacts, refuses_writes: bool) -> Iterator[Any]:
     sizes = {("database",): facts.size, ("log",): facts.log_size, ("free",): facts.free}
     yield _gauge("zizq_store_bytes", "The store; free is the part of the database of no use just now.", ["file"], sizes)
     yield _gauge("zizq_writes_refused", "1 while the store cannot write.", [], {(): int(refuses_writes)})
+
+
+def _of_inbox(posts: int, oldest_ms: int | None) -> Iterator[Any]:
+    yield _gauge("zizq_inbox_posts", "Posts of applications that wait in the inbox.", [], {(): posts})
+    ages = {} if oldest_ms is None else {(): oldest_ms / 1000}
+    yield _gauge("zizq_oldest_post_age_seconds", "How long ago the oldest post was made.", [], ages)
 
 
 def _of_server(at: Figures) -> Iterator[Any]:
