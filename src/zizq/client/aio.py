@@ -21,11 +21,11 @@ from zizq.client.options import TLS, Duration
 from zizq.client.paging import Order
 from zizq.client.query import Plan, Query
 from zizq.client.queues import QueueMethods
-from zizq.client.settings import check_format, check_settings
+from zizq.client.settings import check_connections, check_format, check_settings
 from zizq.client.steps import run_async
 from zizq.client.take import Take
 from zizq.client.tracing import Tracing, calls_for
-from zizq.client.transport import Transport
+from zizq.client.transport import MAX_CONNECTIONS, Transport
 from zizq.clock import Clock, SystemClock
 
 T = TypeVar("T")
@@ -46,9 +46,11 @@ class Client(QueueMethods):
             `http://127.0.0.1:7890`. Proxies of the environment are not used.
         format: What bodies are encoded in: `msgpack`, the faster, or `json`, which people can read.
         connect_timeout: For opening a connection, as a timedelta or in seconds.
-        read_timeout: For each wait for bytes of an answer, as a timedelta or in seconds.
+        read_timeout: For each wait for bytes of an answer, or for a free connection, as a timedelta or in seconds.
         stream_idle_timeout: The longest silence on a take stream, heartbeats included, as a timedelta or in seconds.
             The server's heartbeat must be well below it.
+        max_connections: How many calls are under way at a time in an event loop; others wait for their turn. Take
+            streams do not count.
         tls: Certificates for an `https://` server beyond the system's roots.
         token: What tells a server that asks who calls; None is the variable ZIZQ_TOKEN, else none is sent.
         tracing: Whether to make spans of OpenTelemetry, or how (`Tracing`); workers that use this client do as well.
@@ -56,7 +58,7 @@ class Client(QueueMethods):
         clock: What delays count from; None is the system's clock.
 
     Raises:
-        ConfigError: When the URL, the format, a timeout or the token is wrong, or `tls` comes with an `http://` URL;
+        ConfigError: When the URL, the format, a number or the token is wrong, or `tls` comes with an `http://` URL;
             or when `tracing` lacks OpenTelemetry.
     """
 
@@ -68,6 +70,7 @@ class Client(QueueMethods):
         connect_timeout: Duration = 10,
         read_timeout: Duration = 30,
         stream_idle_timeout: Duration = 30,
+        max_connections: int = MAX_CONNECTIONS,
         tls: TLS | None = None,
         token: str | None = None,
         tracing: Tracing | bool = False,
@@ -77,7 +80,7 @@ class Client(QueueMethods):
         settings = check_settings(url, tls, connect_timeout, read_timeout, stream_idle_timeout, token)
         self.url = settings.url
         self._calls, self.spans = calls_for(tracing, self.url, check_format(format), clock or SystemClock())
-        self._transport = transport or NetworkTransport(settings)
+        self._transport = transport or NetworkTransport(settings, check_connections(max_connections))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.url}>"

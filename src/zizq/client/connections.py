@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 from zizq.client.call import Request, Response
@@ -12,14 +14,15 @@ from zizq.client.http import Answer, Broken, Requests
 from zizq.client.settings import Settings
 from zizq.client.transport import (
     FAILURES,
-    IDLE_CONNECTIONS,
     IDLE_S,
+    MAX_CONNECTIONS,
     PIECE,
     Silent,
     Stream,
     closed,
     not_answered,
     not_connected,
+    not_free,
     not_streamed,
     tls_context,
 )
@@ -176,13 +179,25 @@ class Connection(asyncio.Protocol):
 
 
 class Pool:
-    """The connections of one event loop, and those among them on which nothing happens."""
+    """The connections of one event loop.
 
-    def __init__(self, requests: Requests, settings: Settings, context: ssl.SSLContext | None) -> None:
+    Args:
+        requests: Where they lead.
+        settings: How long they may take.
+        context: What they are secured with; None where they are not.
+        most: How many there may be beside those of streams.
+    """
+
+    def __init__(self, requests: Requests, settings: Settings, context: ssl.SSLContext | None, most: int) -> None:
         self._requests = requests
         self._settings = settings
         self._context = context
+        self._most = most
+        # Those that count: the open ones, and those that are about to be.
+        self._counted: set[Connection] = set()
         self._idle: list[Connection] = []
+        # Each is told of a connection that it may have, or with None that it may look again.
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._is_closed = False
 
     async def take(self) -> Connection:
@@ -193,38 +208,91 @@ class Pool:
             if connection.is_usable and now - connection.idle_since < IDLE_S:
                 return connection
             connection.abort()
-        return await self.connect(self._settings.read_timeout)
+        if len(self._counted) >= self._most and (free := await self._wait()) is not None:
+            return free
+        return await self.connect(self._settings.read_timeout, counts=True)
 
     def give(self, connection: Connection) -> None:
         """A connection is needed no more."""
-        if connection.is_usable and not self._is_closed and len(self._idle) < IDLE_CONNECTIONS:
+        if self._is_closed or not connection.is_usable:
+            connection.abort()
+        elif self._waiting:
+            self._pass_on(connection)
+        else:
             connection.idle_since = asyncio.get_running_loop().time()
             self._idle.append(connection)
-        else:
-            connection.abort()
 
-    async def connect(self, patience_s: float) -> Connection:
+    async def connect(self, patience_s: float, *, counts: bool = False) -> Connection:
         """A new connection; raises TransportError when there can be none."""
         settings, loop = self._settings, asyncio.get_running_loop()
+        connection = Connection(patience_s, self._forget)
+        if counts:
+            self._counted.add(connection)
         try:
             async with asyncio.timeout(settings.connect_timeout):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(patience_s, self._forget), self._requests.host, self._requests.port,
-                    ssl=self._context,
-                )  # fmt: skip
-        except OSError as error:
-            raise not_connected(error, settings) from error
+                await loop.create_connection(
+                    lambda: connection, self._requests.host, self._requests.port, ssl=self._context
+                )
+        except BaseException as error:
+            self._forget(connection)
+            if isinstance(error, OSError):
+                raise not_connected(error, settings) from error
+            raise
         return connection
 
     def close(self) -> None:
-        """Close the idle connections, and others when they are given back."""
+        """Close the idle connections, and others when they are given back; nobody waits for one any more."""
         self._is_closed = True
         while self._idle:
             self._idle.pop().abort()
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_exception(closed())
+
+    async def _wait(self) -> Connection | None:
+        """Wait for a connection that is free: it, or None as soon as there may be one more."""
+        try:
+            async with asyncio.timeout(self._settings.read_timeout):
+                while len(self._counted) >= self._most:
+                    free = await self._next()
+                    if free is not None and free.is_usable:
+                        return free
+        except TimeoutError as error:
+            raise not_free(self._most, self._settings) from error
+        return None
+
+    async def _next(self) -> Connection | None:
+        """What this caller is told when it is its turn."""
+        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.cancelled():
+                with suppress(ValueError):
+                    self._waiting.remove(waiter)
+            elif waiter.exception() is None:
+                # It was just told, and does not want it any more.
+                self._pass_on(waiter.result())
+            raise
+
+    def _pass_on(self, free: Connection | None) -> None:
+        """Tell whoever has waited for longest."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(free)
+                return
+        if free is not None:
+            self.give(free)
 
     def _forget(self, connection: Connection) -> None:
         if connection in self._idle:
             self._idle.remove(connection)
+        if connection in self._counted:
+            self._counted.remove(connection)
+            self._pass_on(None)
 
 
 class NetworkTransport:
@@ -232,13 +300,15 @@ class NetworkTransport:
 
     Args:
         settings: Where the server is and how to reach it.
+        max_connections: How many each event loop may have beside those of its streams.
 
     Raises:
         ConfigError: When a certificate cannot be read.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, max_connections: int = MAX_CONNECTIONS) -> None:
         self._settings = settings
+        self._max_connections = max_connections
         self._requests = Requests(settings)
         self._context = tls_context(settings)
         # After a fork the loop is another one, and so nothing is shared with the parent.
@@ -293,7 +363,7 @@ class NetworkTransport:
             raise closed()
         for other in [one for one in self._pools if one.is_closed()]:
             del self._pools[other]
-        pool = self._pools[loop] = Pool(self._requests, self._settings, self._context)
+        pool = self._pools[loop] = Pool(self._requests, self._settings, self._context, self._max_connections)
         return pool
 
 

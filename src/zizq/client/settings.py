@@ -94,6 +94,17 @@ def check_format(name: str) -> Format:
     return form
 
 
+def check_connections(count: int) -> int:
+    """How many connections there may be.
+
+    Raises:
+        ConfigError: When there may be none.
+    """
+    if count < 1:
+        raise ConfigError(f"max_connections={count!r} leaves no connection: give 1 or more")
+    return count
+
+
 def _token(given: str | None) -> str | None:
     # In a file, and so in a variable that was filled from one, a line break follows it.
     token = (given or os.environ.get("ZIZQ_TOKEN") or "").strip()

@@ -20,8 +20,10 @@ from zizq.errors import ConfigError, StreamIdleTimeout, TransportError, ZizqErro
 
 IDLE_S = 60.0
 """How long an idle connection is kept: less than servers and proxies do, so that it is not they who close it."""
+MAX_CONNECTIONS = 100
+"""How many connections coroutines have at a time: more only wait in the server, and each takes a descriptor of it."""
 IDLE_CONNECTIONS = 1024
-"""How many idle connections are kept: enough that a burst of callers does not close and open them again."""
+"""How many idle ones threads keep: enough that a burst of callers does not close and open them again."""
 PIECE = 256 * 1024
 """Bytes that are read in one go."""
 _UNKNOWN_ISSUER = {2, 18, 19, 20, 21}
@@ -156,6 +158,14 @@ def not_connected(error: OSError, settings: Settings) -> TransportError:
     unknown = isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _UNKNOWN_ISSUER
     hint = "Name its authority in tls=TLS(ca=...)" if unknown else "Is the server running there?"
     return TransportError(f"cannot connect to {settings.url}: {_cause(error)}. {hint}")
+
+
+def not_free(most: int, settings: Settings) -> TransportError:
+    """What the wait for a connection has come to."""
+    return TransportError(
+        f"none of the {most} connections to {settings.url} was free within {settings.read_timeout:g} s: "
+        f"nothing was sent. Make fewer calls at a time, or allow more (max_connections)"
+    )
 
 
 def not_answered(error: OSError | Broken | Silent, settings: Settings) -> TransportError:
