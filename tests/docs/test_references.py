@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 import shlex
 from importlib.metadata import metadata
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+from trust.__main__ import TRIALS
 
 from docs.pages import OURS, PAGES, ROOT, Block, blocks, prose
 from zizq.cli.budgets import budgets
@@ -126,6 +129,14 @@ def test_the_commands_of_the_runbook_are_understood() -> None:
     assert len(commands) > 10
     for command in commands:
         understand(shlex.split(command))
+
+
+def test_all_trials_are_told_of_and_can_be_run() -> None:
+    page = (ROOT / "docs" / "guides" / "trust.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(TRIALS)
+    for name in TRIALS:
+        parameters = inspect.signature(importlib.import_module(f"trust.{name}").run).parameters
+        assert list(parameters) == ["size", "seed"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
