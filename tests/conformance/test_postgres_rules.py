@@ -3,60 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
 import pytest
 
+from conformance.test_postgres_servers import Deaf, Led, Listening
 from postgres import Databases
 from zizq.budget import Budget, Draw, Strategy, StrategyType
 from zizq.engine.cron import rules
 from zizq.errors import Conflicting, Unprocessable
 from zizq.policy import Defaults
-from zizq.store.base import Store
 from zizq.store.memory import MemoryStore
 from zizq.store.postgres import lanes
 from zizq.store.postgres.store import PostgresStore
-from zizq.testing.bench import NOW, Bench, Recorder
+from zizq.testing.bench import NOW, Bench
 from zizq.testing.clock import LoadedDice
 from zizq.testing.cron_conformance import drawing, entry, group
 
 FLIGHT = Strategy(StrategyType.WHILE_IN_FLIGHT)
-
-
-class Ear(Recorder):
-    """A listener that can be waited for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._told = asyncio.Event()
-
-    def available(self, queues: Collection[str]) -> None:
-        """Remember queues with ready jobs."""
-        super().available(queues)
-        self._told.set()
-
-    async def hears_of(self, queue: str) -> None:
-        """Wait until ready jobs of a queue are told of."""
-        async with asyncio.timeout(10):
-            while queue not in self.queues:
-                self._told.clear()
-                await self._told.wait()
-
-
-class Led(PostgresStore):
-    """A server that renews its lease when the test does it."""
-
-    async def _keep_lease(self) -> None:
-        """Nothing."""
-
-
-class Deaf(PostgresStore):
-    """A server to which no notification comes, as behind a pooler."""
-
-    async def _listen(self) -> None:
-        """Nothing."""
 
 
 either = pytest.mark.parametrize("kind", [PostgresStore, Deaf], ids=["hears", "looks"])
@@ -65,14 +31,16 @@ either = pytest.mark.parametrize("kind", [PostgresStore, Deaf], ids=["hears", "l
 class Server(Bench):
     """A server, and where its database is."""
 
-    def __init__(self, store: Store, heard: Ear, dice: LoadedDice, url: str) -> None:
-        super().__init__(store, heard, dice)
-        self.ear = heard
-        self.url = url
+    store: PostgresStore
+    heard: Listening
+    url: str
+
+    async def hears_of(self, queue: str) -> None:
+        """Wait until ready jobs of a queue are told of."""
+        await self.heard.until(lambda heard: queue in heard.queues)
 
     async def renew(self) -> None:
         """Renew its lease, and see to what others have left behind."""
-        assert isinstance(self.store, PostgresStore)
         await self.store._renew()
 
 
@@ -85,11 +53,12 @@ async def servers(
     async with AsyncExitStack() as stack:
         benches: list[Server] = []
         for _ in range(count):
-            dice, heard = LoadedDice(), Ear()
+            dice, heard = LoadedDice(), Listening()
             store = kind(url, Defaults(retry_limit=2), dice, max_budgets=max_budgets)
             await store.open(heard)
             stack.push_async_callback(store.close)
-            benches.append(Server(store, heard, dice, url))
+            benches.append(Server(store, heard, dice))  # type: ignore[arg-type]
+            benches[-1].url = url
             benches[-1].next_id = benches[0].next_id
         yield benches
 
@@ -273,11 +242,11 @@ async def test_what_one_server_gives_back_another_takes(databases: Databases, ki
         ids = await one.enqueue(*[one.job(budgets=(Draw("a", 1),)) for _ in range(4)])
         assert await one.take_ids() == ids[:1]
         assert await other.take_ids() == []
-        await other.ear.hears_of("q")
+        await other.hears_of("q")
         assert await other.take_ids() == []
         other.heard.queues.clear()
         assert await one.store.succeed(ids[:1], NOW) == [True]
-        await other.ear.hears_of("q")
+        await other.hears_of("q")
         assert await other.take_ids() == ids[1:2]
         # Whoever holds it: any server may be told that it is done.
         assert await one.store.succeed(ids[1:2], NOW) == [True]
@@ -295,7 +264,7 @@ async def test_whoever_stands_behind_a_job_that_another_server_deletes_goes(
         assert await one.take_ids() == []
         one.heard.queues.clear()
         assert await other.delete(large) == 1
-        await one.ear.hears_of("q")
+        await one.hears_of("q")
         assert await one.take_ids() == [behind]
 
 
@@ -396,7 +365,7 @@ async def test_a_queue_that_another_server_resumes_is_told_of(databases: Databas
         assert await one.take() == await other.take() == []
         one.heard.queues.clear()
         await other.store.resume_queue("q")
-        await one.ear.hears_of("q")
+        await one.hears_of("q")
         assert await one.take_ids() == ids
 
 
@@ -413,7 +382,7 @@ async def test_nobody_waits_behind_a_job_of_a_queue_that_another_server_pauses(
         assert await one.take_ids() == []
         one.heard.queues.clear()
         await other.store.pause_queue("p", NOW)
-        await one.ear.hears_of("q")
+        await one.hears_of("q")
         assert await one.take_ids() == [behind]
 
 

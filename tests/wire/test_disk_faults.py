@@ -52,6 +52,19 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             pass
 
 
+def full_at(server: Talk, disk: Disk, begin: str) -> apsw.Connection:
+    """Let the disk be full once the writer comes to a statement that begins so; returns its connection."""
+
+    def fill(cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
+        if sql.startswith(begin):
+            disk.fill()
+        return True
+
+    database: apsw.Connection = server.app.broker._store._writer._db
+    database.exec_trace = fill
+    return database
+
+
 async def is_well(server: Talk) -> bool:
     return "writes_refused" not in (await server.ask("GET", "/health")).value
 
@@ -183,14 +196,7 @@ async def test_a_change_of_many_is_held_up_and_answered_when_the_disk_is_well(
     monkeypatch.setattr(changes, "FEW", 10)
     async with on_disk(tmp_path) as (server, disk):
         ids = [await server.enqueue() for _ in range(35)]
-
-        def fill(cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
-            if sql.startswith("SELECT id FROM pending ORDER BY id"):
-                disk.fill()
-            return True
-
-        database = server.app.broker._store._writer._db
-        database.exec_trace = fill
+        database = full_at(server, disk, "SELECT id FROM pending ORDER BY id")
         patch = asyncio.create_task((await server.connect()).ask("PATCH", "/jobs", b'{"priority": 7}'))
 
         async def held_up() -> bool:
@@ -215,14 +221,7 @@ async def test_a_change_of_many_that_could_not_be_made_certain_is_forgotten(
     monkeypatch.setattr(changes, "FEW", 10)
     async with on_disk(tmp_path) as (server, disk):
         ids = [await server.enqueue() for _ in range(35)]
-
-        def fill(cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
-            if sql.startswith("INSERT INTO bulk"):
-                disk.fill()
-            return True
-
-        database = server.app.broker._store._writer._db
-        database.exec_trace = fill
+        database = full_at(server, disk, "INSERT INTO bulk")
         assert (await server.ask("DELETE", "/jobs")).status == 503
         assert (await server.ask("GET", "/jobs/count")).value == {"count": 35}
         database.exec_trace = None

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from zizq.cli.options import Command, seconds, tls_of
+from zizq.cli.options import TOKEN, Command, Option, certificate_options, given, patience_option, tls_of
 from zizq.client.settings import check_settings
 from zizq.client.sockets import SyncNetworkTransport
 
 DEFAULT_URL = "http://127.0.0.1:8901"
 CONNECT_TIMEOUT_S = 10.0
 
-_OPTIONS = (
+_OPTIONS: tuple[Option, ...] = (
     click.option(
         "--url",
         envvar="ZIZQ_ADMIN_URL",
@@ -24,28 +24,8 @@ _OPTIONS = (
         show_default=True,
         help="The admin API of the server.",
     ),
-    click.option(
-        "--ca-cert",
-        envvar="ZIZQ_ADMIN_TLS_CA",
-        show_envvar=True,
-        type=click.Path(exists=True),
-        help="PEM file of authorities to trust beside the system's.",
-    ),
-    click.option(
-        "--client-cert",
-        envvar="ZIZQ_ADMIN_TLS_CLIENT_CERT",
-        show_envvar=True,
-        type=click.Path(exists=True),
-        help="PEM file of the certificate to show to the server.",
-    ),
-    click.option(
-        "--client-key",
-        envvar="ZIZQ_ADMIN_TLS_CLIENT_KEY",
-        show_envvar=True,
-        type=click.Path(exists=True),
-        help="PEM file of the key to that certificate.",
-    ),
-    click.option("--token", envvar="ZIZQ_TOKEN", show_envvar=True, help="Token that tells the server who calls."),
+    *certificate_options("--ca-cert", "ZIZQ_ADMIN_TLS", "ZIZQ_ADMIN_TLS_CA"),
+    TOKEN,
 )
 
 
@@ -64,23 +44,14 @@ class Admin:
 
 def admin_options(command: Command) -> Command:
     """Give a command the options that say where the admin API is and how to reach it."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return given(command, _OPTIONS)
 
 
 def with_admin(command: Callable[..., None]) -> Command:
     """Give a command the admin API as its first argument, and the options that say where it is."""
 
     @admin_options
-    @click.option(
-        "--timeout",
-        type=seconds,
-        metavar="DURATION",
-        default="1h",
-        show_default=True,
-        help="How long to wait for an answer.",
-    )
+    @patience_option("1h")
     @wraps(command)
     def run(
         url: str,

@@ -15,6 +15,7 @@ from zizq.client.sync import SyncClient
 
 T = TypeVar("T")
 Command = Callable[..., None]
+Option = Callable[[Command], Command]
 
 
 # ── values ───────────────────────────────────────────────────────────────────────────────────────────
@@ -84,29 +85,46 @@ def span(text: str, read: Callable[[str], T]) -> T | tuple[T | None, T | None]:
 
 # ── the server ───────────────────────────────────────────────────────────────────────────────────────
 
-_TLS = (
-    click.option(
-        "--ca",
-        envvar="ZIZQ_CA",
-        show_envvar=True,
-        type=click.Path(exists=True),
-        help="PEM file of authorities to trust beside the system's.",
-    ),
-    click.option(
-        "--client-cert",
-        envvar="ZIZQ_CLIENT_CERT",
-        show_envvar=True,
-        type=click.Path(exists=True),
-        help="PEM file of the certificate to show to the server.",
-    ),
-    click.option(
-        "--client-key",
-        envvar="ZIZQ_CLIENT_KEY",
-        show_envvar=True,
-        type=click.Path(exists=True),
-        help="PEM file of the key to that certificate.",
-    ),
+
+def certificate_options(ca: str, variables: str, ca_variable: str) -> tuple[Option, ...]:
+    """Options that name certificates.
+
+    Args:
+        ca: The option for authorities, as in `--ca`.
+        variables: What the variables of the certificate and its key begin with.
+        ca_variable: The variable for authorities.
+    """
+    return (
+        _pem(ca, ca_variable, "authorities to trust beside the system's"),
+        _pem("--client-cert", f"{variables}_CLIENT_CERT", "the certificate to show to the server"),
+        _pem("--client-key", f"{variables}_CLIENT_KEY", "the key to that certificate"),
+    )
+
+
+def _pem(name: str, variable: str, what: str) -> Option:
+    path = click.Path(exists=True)
+    return click.option(name, envvar=variable, show_envvar=True, type=path, help=f"PEM file of {what}.")
+
+
+def patience_option(default: str) -> Option:
+    """The option that says how long to wait for an answer."""
+    return click.option(
+        "--timeout",
+        type=seconds,
+        metavar="DURATION",
+        default=default,
+        show_default=True,
+        help="How long to wait for an answer.",
+    )
+
+
+TOKEN = click.option(
+    "--token",
+    envvar="ZIZQ_TOKEN",
+    show_envvar=True,
+    help="Token that tells the server who calls; safer in the variable.",
 )
+_TLS = certificate_options("--ca", "ZIZQ", "ZIZQ_CA")
 _SERVER = (
     click.option("--url", envvar="ZIZQ_URL", show_envvar=True, help="The server. [default: http://127.0.0.1:7890]"),
     click.option(
@@ -119,26 +137,22 @@ _SERVER = (
         show_default=True,
         help="How to speak to the server.",
     ),
-    click.option(
-        "--token",
-        envvar="ZIZQ_TOKEN",
-        show_envvar=True,
-        help="Token that tells the server who calls; safer in the variable.",
-    ),
+    TOKEN,
 )
 
 
 def server_options(command: Command) -> Command:
     """Give a command the options that say where the server is and how to reach it."""
-    return _given(command, (*_SERVER, *_TLS))
+    return given(command, (*_SERVER, *_TLS))
 
 
 def tls_options(command: Command) -> Command:
     """Give a command the options that name certificates."""
-    return _given(command, _TLS)
+    return given(command, _TLS)
 
 
-def _given(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+def given(command: Command, options: Sequence[Option]) -> Command:
+    """Give a command options, in their order."""
     for option in reversed(options):
         command = option(command)
     return command
@@ -157,14 +171,7 @@ def with_client(command: Command) -> Command:
     """Give a command a client as its first argument, and the options that make it."""
 
     @server_options
-    @click.option(
-        "--timeout",
-        type=seconds,
-        metavar="DURATION",
-        default="5m",
-        show_default=True,
-        help="How long to wait for an answer.",
-    )
+    @patience_option("5m")
     @wraps(command)
     def run(
         url: str | None,

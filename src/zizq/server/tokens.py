@@ -107,16 +107,9 @@ def load(path: Path) -> tuple[Grant, ...]:
         FileNotFoundError: When there is no such file.
         ConfigError: When it cannot be read or is malformed, or others than its owner may write to it.
     """
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            text = file.read()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the tokens in {path}: {error.strerror}: give it to the server's user"
-        ) from error
+    with _translated(path), path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        text = file.read()
     if status.st_mode & _TOO_OPEN:
         raise ConfigError(f"{path} can be written to by others (mode {status.st_mode & 0o777:03o}): chmod 600 {path}")
     # Whoever owns it can write to it. Root may give it to whom it likes, and reads what it gave away.
