@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from zizq.errors import BadRequest, DecodeError, NotAcceptable, UnsupportedMedia
 from zizq.wire.codec import (
+    MAX_DEPTH,
+    USUAL_DEPTH,
     Body,
     Format,
     encode,
@@ -57,6 +59,18 @@ def test_integers_beyond_64_bits_become_floats():
 def test_a_payload_that_json_cannot_say_is_refused(value):
     with pytest.raises(BadRequest, match="invalid MessagePack"):
         payload_to_store(msgspec.Raw(pack(value)), Format.MSGPACK)
+
+
+@pytest.mark.parametrize("depth", [USUAL_DEPTH, USUAL_DEPTH + 1, MAX_DEPTH])
+def test_a_payload_is_held_to_the_same_rules_however_deep_it_is(depth):
+    def nested(depth, inner):
+        return {"a": [nested(depth - 2, inner)]} if depth > 1 else [inner] if depth else inner
+
+    stored = payload_to_store(msgspec.Raw(pack(nested(depth, "x"))), Format.MSGPACK)
+    assert read_payload(stored, Format.MSGPACK) == nested(depth, "x")
+    for wrong, told in ((b"bin", "holds bytes"), ({1: 2}, "map key 1 in payload")):
+        with pytest.raises(BadRequest, match=told):
+            payload_to_store(msgspec.Raw(pack(nested(depth - 1, wrong))), Format.MSGPACK)
 
 
 @pytest.mark.parametrize("form", Format)

@@ -24,6 +24,8 @@ _FLOAT_BELOW = -(2**63)
 MAX_DEPTH = 128
 """How deep a payload may be nested. Far below what the decoders bear, so that whatever is taken in can be sent out
 again, from however deep a stack: one job that cannot be encoded would end every take stream that meets it."""
+USUAL_DEPTH = 6
+"""How deep most payloads are nested at most: up to there msgspec says by itself whether JSON can say all of one."""
 
 
 class Format(StrEnum):
@@ -42,6 +44,18 @@ _msgpack_encoder = msgspec.msgpack.Encoder()
 _msgpack_sorted = msgspec.msgpack.Encoder(order="sorted")
 _decode_json = msgspec.json.Decoder().decode
 _decode_msgpack = msgspec.msgpack.Decoder().decode
+
+
+def _usual() -> Any:
+    """The type of what JSON can say, nested no deeper than `USUAL_DEPTH`."""
+    scalar: Any = str | int | float | bool | None
+    value: Any = scalar
+    for _ in range(USUAL_DEPTH):
+        value = scalar | list[value] | dict[str, value]
+    return value
+
+
+_decode_usual = msgspec.msgpack.Decoder(_usual()).decode
 _encoders = {Format.JSON: _json_encoder.encode, Format.MSGPACK: _msgpack_encoder.encode}
 
 
@@ -113,7 +127,7 @@ def payload_to_store(raw: msgspec.Raw, form: Format) -> msgspec.Raw:
     """
     try:
         if form is Format.MSGPACK:
-            _check(_decode_msgpack(raw), MAX_DEPTH)
+            _check_msgpack(raw)
             # A copy, since a Raw holds on to the whole request body that it is a part of.
             return raw.copy()
         value = _decode_json(raw)
@@ -193,6 +207,15 @@ def _measure(value: Any, depth: int) -> None:
     for item in value.values() if type(value) is dict else value:
         if type(item) not in _SCALARS:
             _measure(item, depth - 1)
+
+
+def _check_msgpack(raw: msgspec.Raw) -> None:
+    """Refuse a payload as `_check` does."""
+    try:
+        _decode_usual(raw)
+    except msgspec.ValidationError:
+        # Nested deeper, or wrong: slower, and in words of ours.
+        _check(_decode_msgpack(raw), MAX_DEPTH)
 
 
 def _check(value: Any, depth: int) -> None:
