@@ -82,14 +82,17 @@ def new_job(  # noqa: PLR0913 - a job has this many fields
     )
 
 
+@lru_cache(maxsize=4096)
 def check(type: str, queue: str) -> None:
     """Hold the names of a job to their rule, in the order of protocol.md#2.2.
+
+    The few names of a busy server are looked at only once.
 
     Raises:
         BadRequest: When one breaks it.
     """
-    _known_name("type", type)
-    _known_name("queue", queue)
+    check_name("type", type)
+    check_name("queue", queue)
 
 
 def check_options(
@@ -124,12 +127,6 @@ def check_metadata(metadata: dict[str, str]) -> None:
             f"metadata has {size} bytes of names and values, and may have {MAX_METADATA_BYTES}: put what is large into"
             f" the payload"
         )
-
-
-@lru_cache(maxsize=4096)
-def _known_name(field: str, name: str) -> None:
-    """`check_name`, which the few names of a busy server pass only once."""
-    check_name(field, name)
 
 
 def checked_backoff(exponent: float, base_ms: int, jitter_ms: int) -> Backoff:
