@@ -18,6 +18,7 @@ from zizq.policy import Defaults
 from zizq.store.base import CommitMode
 from zizq.store.sqlite import checkpoints
 from zizq.store.sqlite.schema import APPLICATION_ID, BUSY_MS, FolderLock, open_database
+from zizq.store.sqlite.statements import Step
 from zizq.store.sqlite.store import SqliteStore
 from zizq.testing.bench import NOW, Bench, Recorder
 from zizq.testing.clock import LoadedDice
@@ -304,6 +305,25 @@ async def test_a_buffered_enqueue_that_comes_alone_is_committed_on_the_event_loo
         await bench.store.close()
 
 
+async def test_where_one_came_alone_the_next_is_answered_without_another_turn_of_the_loop(tmp_path: Path) -> None:
+    bench = await buffered(tmp_path)
+    try:
+        seen = threads_of(bench.store)
+        await bench.enqueue(bench.job())
+        await asyncio.sleep(0)
+        # The second in a turn shows that they do not come alone any more.
+        answers = [bench.store._writer.call(Step.ENQUEUE, [bench.job()]) for _ in range(3)]
+        assert [answer.done() for answer in answers] == [True, False, False]
+        await asyncio.gather(*answers)
+        assert seen == [HERE, HERE, THERE]
+        answer = bench.store._writer.call(Step.ENQUEUE, [bench.job()])
+        assert not answer.done()
+        await answer
+        assert len(await bench.take(9)) == 6
+    finally:
+        await bench.store.close()
+
+
 async def test_the_first_commit_to_an_empty_log_is_left_to_the_thread(tmp_path: Path) -> None:
     bench = await opened(tmp_path, enqueue_mode=CommitMode.BUFFERED)
     try:
@@ -318,6 +338,8 @@ async def test_what_waits_for_the_disk_or_is_more_than_one_job_is_left_to_the_th
     bench = await buffered(tmp_path)
     try:
         seen = threads_of(bench.store)
+        await asyncio.gather(bench.enqueue(bench.job()), bench.enqueue(bench.job()))
+        seen.clear()
         await asyncio.gather(bench.enqueue(bench.job()), bench.enqueue(bench.job()))
         await bench.enqueue(bench.job(), bench.job())
         bench.store._enqueue_durable = True
@@ -412,6 +434,7 @@ async def test_two_slow_commits_send_the_next_ones_to_the_thread(
         monkeypatch.setattr("zizq.store.sqlite.writer.REST", 2**40)
         for _ in range(4):
             await bench.enqueue(bench.job())
+            await asyncio.sleep(0)
         assert seen == [HERE, HERE, THERE, THERE]
     finally:
         await bench.store.close()

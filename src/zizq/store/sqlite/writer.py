@@ -126,6 +126,9 @@ class Writer:
         self._statements = statements
         self._inbox: SimpleQueue[list[Call] | None] = SimpleQueue()
         self._gathered: list[Call] = []
+        # How many calls came in this turn of the loop, and whether a single one did in the last that had any.
+        self._in_turn = 0
+        self._was_alone = False
         self._left_over: list[Call] = []
         self._synchronous = ""
         self.meter = Meter()
@@ -176,33 +179,37 @@ class Writer:
             A future with the outcome, or with `Unavailable`.
         """
         answer: asyncio.Future[Any] = self._loop.create_future()
+        call = Call(step, argument, durable, then, otherwise, answer)
         # One hand-over for all the calls of a turn of the loop: waking a thread costs more than an insert.
-        if not self._gathered:
+        self._in_turn += 1
+        if self._in_turn == 1:
             self._loop.call_soon(self._hand_over)
-        self._gathered.append(Call(step, argument, durable, then, otherwise, answer))
+            # Where one came alone the last time, this one will, and needs no other turn to be answered.
+            if self._was_alone and self._is_short(call) and self._run_here(call):
+                return answer
+        self._gathered.append(call)
         return answer
 
     def _hand_over(self) -> None:
         calls, self._gathered = self._gathered, []
-        if calls and not (self._is_short(calls) and self._run_here(calls)):
+        self._was_alone, self._in_turn = self._in_turn == 1, 0
+        if calls and not (self._was_alone and self._is_short(calls[0]) and self._run_here(calls[0])):
             self._away += len(calls)
             self._inbox.put(calls)
 
-    def _is_short(self, calls: Sequence[Call]) -> bool:
-        """Whether calls are sooner done than handed over, and wait neither for the disk nor for others."""
-        step, argument, durable, *_ = calls[0]
+    def _is_short(self, call: Call) -> bool:
+        """Whether a call is sooner done than handed over, and waits neither for the disk nor for others."""
         return (
-            len(calls) == 1
-            and step is Step.ENQUEUE
-            and not durable
-            and len(argument) == 1
+            call.step is Step.ENQUEUE
+            and not call.durable
+            and len(call.argument) == 1
             and not self._away
             and self.trouble is None
             and self._checkpoints.is_calm
         )
 
-    def _run_here(self, calls: Sequence[Call]) -> bool:
-        """Run calls on the event loop without any wait; whether they are done. Else nothing has happened."""
+    def _run_here(self, call: Call) -> bool:
+        """Run a call on the event loop without any wait; whether it is done. Else nothing has happened."""
         began_us = self.meter.now_us()
         # The thread may look after itself just now.
         if began_us < self._rest_until_us or not self._using.acquire(blocking=False):
@@ -213,7 +220,7 @@ class Writer:
         try:
             self._set_durable(False)
             # A statement alone, which is a transaction already.
-            outcomes = self._statements.run(calls[0].step, [calls[0].argument])
+            outcomes = self._statements.run(call.step, [call.argument])
         except Exception:
             # The thread tries again, and says what is wrong.
             return False
@@ -225,7 +232,7 @@ class Writer:
         was_slow, self._was_slow = self._was_slow, took_us > SLOW_US
         if was_slow and self._was_slow:
             self._rest_until_us = began_us + REST * took_us
-        self._deliver([Commit(calls, outcomes)])
+        self._deliver([Commit([call], outcomes)])
         return True
 
     # ── on the thread ──
