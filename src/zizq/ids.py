@@ -7,6 +7,8 @@ sorts in the order of creation, which is what makes "by identifier" and "first i
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from zizq.clock import Clock, Dice
 
 ID_LENGTH = 25
@@ -68,47 +70,39 @@ class IdGenerator:
     """
 
     def __init__(self, clock: Clock, dice: Dice) -> None:
-        self._clock = clock
-        self._dice = dice
-        self._at = -1
-        self._high = 0
-        self._low = 0
-        self._high_at = -1
-        # Instant and high counter stay the same for many identifiers, and so do most of their digits: these are kept,
-        # with what the instant and the counter add to the digits behind.
-        self._digits = ""
-        self._rest = 0
-
-    def next(self) -> str:
+        self.next: Callable[[], str] = _identifiers(clock, dice).__next__
         """One more identifier, greater than every one before it."""
-        now = self._clock.wall_ms()
-        if now > self._at:
-            self._at = now
-            self._low = self._dice.bits(24)
-            self._begin()
-        elif self._low < _COUNTER_MAX:
-            self._low += 1
+
+
+def _identifiers(clock: Clock, dice: Dice) -> Iterator[str]:
+    wall_ms, bits, groups = clock.wall_ms, dice.bits, _GROUPS
+    at, low, high, high_at = -1, 0, 0, -1
+    # Instant and high counter stay the same for many identifiers, and so do most of their digits: these are kept, with
+    # what the instant and the counter add to the digits behind.
+    digits, rest = "", 0
+    while True:
+        now = wall_ms()
+        if now <= at and low < _COUNTER_MAX:
+            low += 1
         else:
-            self._carry()
-            self._begin()
-        tail = self._rest + (self._low << 32 | self._dice.bits(32))
+            if now > at:
+                at, low = now, bits(24)
+            else:
+                # The low counter is full: step the high one, and borrow the next millisecond when that is full too.
+                low, high = 0, high + 1
+                if high > _COUNTER_MAX:
+                    high, at = 0, at + 1
+            # The high counter is drawn anew once a second: unguessable, yet ordered within a millisecond.
+            if at - high_at >= 1000 or high_at < 0:
+                high_at, high = at, bits(24)
+            kept, rest = divmod(at << 80 | high << 56, _HALF)
+            digits = _encode_high(kept)
+        tail = rest + (low << 32 | bits(32))
         if tail < _HALF:
-            return self._digits + _encode_low(tail)
-        return encode(self._at << 80 | self._high << 56 | (tail - self._rest))
-
-    def _begin(self) -> None:
-        """The instant or the high counter has changed: find the digits that they make."""
-        # The high counter is drawn anew once a second: unguessable, yet ordered within a millisecond.
-        if self._at - self._high_at >= 1000 or self._high_at < 0:
-            self._high_at = self._at
-            self._high = self._dice.bits(24)
-        high, self._rest = divmod(self._at << 80 | self._high << 56, _HALF)
-        self._digits = _encode_high(high)
-
-    def _carry(self) -> None:
-        """The low counter is full: step the high one, and borrow the next millisecond when that is full too."""
-        self._low = 0
-        self._high += 1
-        if self._high > _COUNTER_MAX:
-            self._high = 0
-            self._at += 1
+            # `_encode_low`, without a call for each.
+            tail, d = divmod(tail, _GROUP)
+            tail, c = divmod(tail, _GROUP)
+            a, b = divmod(tail, _GROUP)
+            yield f"{digits}{groups[a]}{groups[b]}{groups[c]}{groups[d]}"
+        else:
+            yield encode(at << 80 | high << 56 | (tail - rest))
