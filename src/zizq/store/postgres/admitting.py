@@ -14,7 +14,7 @@ from zizq.job import JobRecord, Status, any_bound
 from zizq.store import rows
 from zizq.store.base import NO_BUDGETS, NOTHING
 from zizq.store.postgres import budget_rows, keys
-from zizq.store.postgres.database import Transaction
+from zizq.store.postgres.database import Database, Transaction
 from zizq.store.postgres.flight import JOB
 
 _PLAIN = rows.PLAIN.split(", ")
@@ -59,6 +59,12 @@ async def insert(db: Transaction, jobs: Sequence[JobRecord]) -> None:
         await db.copy_records_to_table(
             "jobs", schema_name="zizq", columns=_PLAIN, records=[rows.to_row(job) for job in jobs]
         )
+
+
+async def insert_alone(database: Database, jobs: Sequence[JobRecord], calls: int) -> None:
+    """The same as a transaction of its own, for so many calls."""
+    if jobs:
+        await database.copy("jobs", _PLAIN, [rows.to_row(job) for job in jobs], calls)
 
 
 async def admit(db: Transaction, call: Enqueue, most_budgets: int) -> Admitted:

@@ -55,8 +55,11 @@ class EnqueueCalls(Parts):
     async def _enqueue_once(self, calls: Sequence[Enqueue]) -> list[Admitted | Exception]:
         """One transaction."""
         outcomes: dict[int, Admitted | Exception] = {}
-        plain = [at for at, call in enumerate(calls) if call.is_plain]
-        keyed = [at for at, call in enumerate(calls) if not call.is_plain and not call.is_refusable]
+        plain = dict.fromkeys(at for at, call in enumerate(calls) if call.is_plain)
+        if len(plain) == len(calls) and self._enqueue_durable:
+            await admitting.insert_alone(self._db, [job for call in calls for job in call.jobs], len(calls))
+            return [Admitted(call.jobs) for call in calls]
+        keyed = [at for at, call in enumerate(calls) if at not in plain and not call.is_refusable]
         async with self._db.writing(durable=self._enqueue_durable, hot=True, calls=len(calls)) as db:
             await admitting.insert(db, [job for at in plain for job in calls[at].jobs])
             outcomes.update((at, Admitted(calls[at].jobs)) for at in plain)
