@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -33,13 +34,13 @@ OF_ONE = f"""j.status = 1 AND {FREE} AND j.queue = ANY(ARRAY[{{queue}}]) AND j.b
 # Two servers may want the same job at once. Where one has it, the other passes over it: it is locked, or in flight.
 _LOCKED = "LIMIT $1::bigint FOR UPDATE OF j SKIP LOCKED"
 _HEAD_OF_ALL = f"""
-    SELECT {_JOB} FROM zizq.jobs j
+    SELECT {_JOB}, NULL AS draws FROM zizq.jobs j
     WHERE {OF_ALL.format(priority="$9::integer", id="$10::text")} {_LOCKED}"""  # noqa: S608 - constants
 _HEAD_OF_ONE = f"""
-    SELECT {_JOB} FROM zizq.jobs j
+    SELECT {_JOB}, NULL AS draws FROM zizq.jobs j
     WHERE {OF_ONE.format(queue="$11::text", priority="$9::integer", id="$10::text")} {_LOCKED}"""  # noqa: S608
 _HEAD_OF_SEVERAL = f"""
-    SELECT {_JOB} FROM (
+    SELECT {_JOB}, NULL AS draws FROM (
         SELECT first.id FROM unnest($9::integer[], $10::text[], $11::text[]) l (priority, id, queue)
         CROSS JOIN LATERAL (
             SELECT j.priority, j.id FROM zizq.jobs j
@@ -48,37 +49,39 @@ _HEAD_OF_SEVERAL = f"""
     ) first CROSS JOIN LATERAL (
         SELECT * FROM zizq.jobs j WHERE j.id = first.id OFFSET 0 FOR UPDATE SKIP LOCKED
     ) j WHERE j.status = 1 AND j.budgets = ''"""  # noqa: S608 - constants
-_PLACED = "placed AS MATERIALIZED (SELECT *, NULL AS draws, row_number() OVER () AS n FROM head)"
+_ALONE = "head AS MATERIALIZED ({head})"
 # Those that draw on budgets, among the others. One that is not as it was, or that somebody is about, is not handed out,
 # and neither are those behind it: they might overtake it.
-_PLACED_TOGETHER = f"""
+_TOGETHER = f"""
+    free AS MATERIALIZED ({{head}}),
     drawing AS MATERIALIZED (
         SELECT {_JOB}, c.draws, c.place FROM unnest(${{0}}::text[], ${{1}}::bigint[], ${{2}}::text[])
             WITH ORDINALITY c (id, version, draws, place)
         JOIN zizq.jobs j ON j.id = c.id WHERE j.xmin::text::bigint = c.version FOR UPDATE OF j SKIP LOCKED
     ),
-    placed AS MATERIALIZED (
-        SELECT *, row_number() OVER () AS n FROM (
-            SELECT *, NULL AS draws FROM head
-            UNION ALL
-            SELECT {", ".join(_COLUMNS)}, draws FROM (
-                SELECT *, place = row_number() OVER (ORDER BY place) AS all_before FROM drawing
-            ) one WHERE all_before
-            ORDER BY priority, id LIMIT $1::bigint
-        ) together
+    head AS MATERIALIZED (
+        SELECT * FROM free
+        UNION ALL
+        SELECT {", ".join(_COLUMNS)}, draws FROM (
+            SELECT *, place = row_number() OVER (ORDER BY place) AS all_before FROM drawing
+        ) one WHERE all_before
+        ORDER BY priority, id LIMIT $1::bigint
     )"""  # noqa: S608 - constants
+# Payloads are in one set of rows alone: each further one would be a copy of them, and what is counted is narrow.
 _CLAIM = f"""
-    WITH head AS MATERIALIZED ({{head}}),
-    {{placed}},
+    WITH {{head}},
     taken AS (
         INSERT INTO zizq.flight (id, fence, owner, turn, dequeued_at, stream_ms, overdue_at, draws)
         SELECT p.id, $2::bigint, ($4::bigint[])[p.call], $8::bigint + p.n,
                ($5::bigint[])[p.call], ($6::bigint[])[p.call], ($7::bigint[])[p.call], p.draws::jsonb
-        FROM (SELECT id, n, draws, width_bucket(n - 1, $3::bigint[]) + 1 AS call FROM placed) p
+        FROM (
+            SELECT *, width_bucket(n - 1, $3::bigint[]) + 1 AS call
+            FROM (SELECT id, draws, row_number() OVER () AS n FROM head) counted
+        ) p
         WHERE EXISTS (SELECT FROM zizq.servers WHERE fence = $2::bigint)
         ON CONFLICT (id) DO NOTHING RETURNING id
     )
-    SELECT {", ".join(_COLUMNS)}, width_bucket(n - 1, $3::bigint[]), id IN (SELECT id FROM taken) FROM placed"""  # noqa: S608 - constants
+    SELECT {", ".join(_COLUMNS)}, id IN (SELECT id FROM taken) FROM head"""  # noqa: S608 - constants
 
 
 class Take(NamedTuple):
@@ -123,18 +126,19 @@ async def claim(
     """
     upto = list(accumulate(take.limit for take in takes))
     limits = [None if take.timeout_ms is None else later(take.now, take.timeout_ms) for take in takes]
-    text, place = _head(floors, bool(chosen))
+    text, where = _head(floors, bool(chosen))
     if chosen:
         jobs_chosen, versions, draws = zip(*chosen, strict=True)
-        place = (*place, [job.id for job in jobs_chosen], versions, draws)
+        where = (*where, [job.id for job in jobs_chosen], versions, draws)
     found = await db.fetch(
         text, upto[-1], fence, upto, [take.owner for take in takes], [take.now for take in takes],
-        [take.timeout_ms for take in takes], limits, turn, *place,
+        [take.timeout_ms for take in takes], limits, turn, *where,
     )  # fmt: skip
     jobs: list[list[JobRecord]] = [[] for _ in takes]
-    for row in found:
-        if row[14]:
-            jobs[row[13]].append(decide.on_take(rows.to_job(row), takes[row[13]].now))
+    for place, row in enumerate(found):
+        if row[13]:
+            call = bisect_right(upto, place)
+            jobs[call].append(rows.to_taken(row, takes[call].now))
     await _follow_up(db, takes, jobs)
     return Claimed(jobs, (found[-1][3], found[-1][0]) if len(found) == upto[-1] else None)
 
@@ -170,9 +174,6 @@ async def _follow_up(db: Transaction, takes: Sequence[Take], jobs: Sequence[Sequ
 
 
 _OF_ALL, _OF_ONE, _OF_SEVERAL = (
-    [
-        _CLAIM.format(head=head, placed=placed)
-        for placed in (_PLACED, _PLACED_TOGETHER.format(*range(last + 1, last + 4)))
-    ]
+    [_CLAIM.format(head=way.format(*range(last + 1, last + 4), head=head)) for way in (_ALONE, _TOGETHER)]
     for head, last in ((_HEAD_OF_ALL, 10), (_HEAD_OF_ONE, 11), (_HEAD_OF_SEVERAL, 11))
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from itertools import filterfalse
 
 REMEMBERED = 100_000
 """Lost jobs whose late reports are refused."""
@@ -61,8 +62,8 @@ class Holdings:
 
     def not_lost(self, ids: Iterable[str]) -> list[str]:
         """Those of some jobs that this server has not lost."""
-        return [job_id for job_id in ids if job_id not in self._lost]
+        return [job_id for job_id in ids if job_id not in self._lost] if self._lost else list(ids)
 
     def others(self, ids: Collection[str]) -> list[str]:
         """Those of some jobs that this server does not know to hold."""
-        return [job_id for job_id in ids if job_id not in self._owner]
+        return list(filterfalse(self._owner.__contains__, ids))

@@ -92,7 +92,8 @@ class Parts:
     def _moved(self, cause: Cause, jobs: Sequence[JobRecord], errors: Sequence[ErrorRecord] = ()) -> None:
         """A commit has moved jobs: those that are ready or scheduled now are announced."""
         if jobs:
-            self._announce(jobs)
+            if cause is not Cause.SUCCEED:
+                self._announce(jobs)
             if cause not in (Cause.ENQUEUE, Cause.PROMOTE):
                 self._stirred(drawn_by(jobs))
             self._listener.moved(cause, jobs, errors)

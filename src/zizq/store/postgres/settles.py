@@ -41,8 +41,12 @@ class SettleCalls(Parts):
 
     async def succeed(self, ids: Sequence[str], now: int) -> list[bool]:
         """Complete jobs that are in flight."""
-        outcome = iter(await self._settles.call(Succeed(list(filter(is_id, ids)), now)))
-        return [is_id(job_id) and next(outcome) for job_id in ids]
+        known = list(filter(is_id, ids))
+        outcome: list[bool] = await self._settles.call(Succeed(known, now))
+        if len(known) == len(ids):
+            return outcome
+        of_known = iter(outcome)
+        return [is_id(job_id) and next(of_known) for job_id in ids]
 
     async def fail(self, job_id: str, failure: Failure, now: int) -> JobRecord | None:
         """Count and record a failure."""

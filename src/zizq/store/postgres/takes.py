@@ -96,8 +96,9 @@ class TakeCalls(SettleCalls):
         overdue: list[int] = []
         for call, jobs in zip(calls, outcome, strict=True):
             self._holdings.add([job.id for job in jobs], call.owner)
-            times = (decide.overdue_at(job, call.timeout_ms) for job in jobs)
-            overdue += [at for at in times if at is not None]
+            if call.timeout_ms is not None or any(job.timeout_ms is not None for job in jobs):
+                times = (decide.overdue_at(job, call.timeout_ms) for job in jobs)
+                overdue += [at for at in times if at is not None]
         if overdue:
             self._listener.overdue(min(overdue))
         payable = self._lanes.next_alarm()
