@@ -8,8 +8,8 @@ from zizq.policy import Retention
 from zizq.store import rows
 
 PLAIN = JobRecord(
-    id="0" * 25, queue="q", type="t", priority=3, status=Status.READY, payload=msgspec.Raw(b"\x01"), ready_at=7, attempts=2,
-    dequeued_at=5, failed_at=6,
+    id="0" * 25, queue="q", type="t", priority=3, status=Status.READY, payload=msgspec.Raw(b"\x01"), ready_at=7,
+    attempts=2, dequeued_at=5, failed_at=6,
 )  # fmt: skip
 
 

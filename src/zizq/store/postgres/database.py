@@ -186,6 +186,15 @@ class Database:
         self.trouble = None
         self.meter.note(began_us, calls, durable=True)
 
+    async def notify(self, channel: str, text: str) -> None:
+        """Send a notification, in a transaction of its own; it waits for no disk, since it changes nothing.
+
+        Raises:
+            Unavailable: When the database cannot do it.
+        """
+        async with self._connection() as db:
+            await db.execute("SELECT pg_notify($1, $2)", channel, text)
+
     @asynccontextmanager
     async def _in_room(self) -> AsyncIterator[None]:
         try:

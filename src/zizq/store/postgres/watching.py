@@ -72,12 +72,8 @@ class WatchCalls(Parts):
                 self._news.clear()
             elif self._news:
                 with suppress(Unavailable):
-                    await self._whole(self._notify(self._news.bulletin(self._fence)))
+                    await self._whole(self._db.notify(CHANNEL, self._news.bulletin(self._fence)))
             await asyncio.sleep(NEWS_S)
-
-    async def _notify(self, text: str) -> None:
-        async with self._db.writing(durable=False) as db:
-            await db.execute("SELECT pg_notify($1, $2)", CHANNEL, text)
 
     # ── listening ──
 
@@ -96,7 +92,7 @@ class WatchCalls(Parts):
     async def _hears(self) -> bool:
         """Whether a notification comes back."""
         self._echo.clear()
-        await self._whole(self._notify(news.Bulletin(self._fence).text))
+        await self._whole(self._db.notify(CHANNEL, news.Bulletin(self._fence).text))
         with suppress(TimeoutError):
             async with asyncio.timeout(ECHO_S):
                 await self._echo.wait()
