@@ -27,8 +27,12 @@ from zizq.client.transport import (
     tls_context,
 )
 
+ROOM = 32 * 1024
+"""Bytes that are read in one go: what the server sends in one piece. Room that asyncio makes by itself is mapped and
+unmapped at each read, as it is for 256 KiB."""
 
-class Connection(asyncio.Protocol):
+
+class Connection(asyncio.BufferedProtocol):
     """A connection to the server.
 
     Args:
@@ -48,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._by_pieces = False
         self._is_paused = False
         self._error: OSError | Broken | None = None
+        self._room = memoryview(bytearray(ROOM))
 
     @property
     def is_usable(self) -> bool:
@@ -129,17 +134,21 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(self._error)
 
-    # ── asyncio.Protocol ──
+    # ── asyncio.BufferedProtocol ──
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open."""
         self._transport = cast("asyncio.Transport", transport)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where bytes are put as they come."""
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Bytes came."""
         answer = self.answer
         try:
-            answer.feed(data)
+            answer.feed(self._room[:nbytes])
         except Broken as error:
             self._fail(error)
             self._transport.abort()

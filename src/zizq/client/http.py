@@ -88,7 +88,7 @@ class Answer:
         self._pause: str | None = None
         self._pieces: list[bytes] = []
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Take in bytes.
 
         What comes behind a whole answer makes it the last one, and no less an answer.
