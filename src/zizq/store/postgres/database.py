@@ -101,8 +101,8 @@ class Database:
         try:
             try:
                 self._pool = await self._connect(settings | {_IDLE: f"{ABANDONED_S}s"})
-            except asyncpg.ProtocolViolationError:
-                # So says a pooler of a setting that it does not know.
+            except asyncpg.PostgresError:
+                # A pooler may refuse a setting that it does not know, and each in its own way.
                 self._pool = await self._connect(settings)
         except (*TROUBLE, ValueError) as error:
             raise ConfigError(f"cannot reach the database: {error}: is it up, and is the address right?") from error
