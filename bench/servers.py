@@ -238,8 +238,10 @@ def run(command: str, *, rounds: int, size: float, modes: object = None) -> Tabl
                 print(f"round {number + 1}/{rounds}: {name}: {point.rate:,.0f} jobs/s", file=sys.stderr)
         with bed.serving(2):
             seconds = latency(bed, max(50, int(PACE * PACED_S * size)))
+        print(f"enqueue to start: p99 {millis(quantile(seconds, 0.99))} ms", file=sys.stderr)
         part = max(200, int(PART * size))
         at_head = backlog(bed, max(4 * part, int(BACKLOG * size)), part)
+        print(f"drain at the head of a backlog: {_pair(*at_head)}", file=sys.stderr)
         beside = pinned(bed, part)
     rows = [[name, rate([one.rate for one in taken]), GOALS.get(name, "")] for name, taken in points.items()]
     for name, figure in (("p50", quantile(seconds, 0.5)), ("p99", quantile(seconds, 0.99))):
