@@ -1,11 +1,11 @@
-# Every verb of the project. `make help` lists them; `make check test postgres` is what CI runs.
+# Every verb of the project. `make help` lists them; `make check test` is what CI runs.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 7890
 
-.PHONY: help demo serve test postgres system trust check fix docs pictures bench clean
+.PHONY: help demo serve test system trust check fix docs pictures bench clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,9 +24,6 @@ serve: $(VENV)/installed  ## run a server on PORT (7890), with its store in ./zi
 
 test: $(VENV)/installed system  ## run the whole suite; as root it installs the system packages that tests need
 	$(BIN)/python -m pytest
-
-postgres: $(VENV)/installed system  ## run the wire tests with their jobs in PostgreSQL
-	ZIZQ_TEST_STORE=postgres ZIZQ_TEST_POSTGRES=required $(BIN)/python -m pytest tests/wire
 
 system:  ## install what tests drive: browser, terminal, PostgreSQL; where that can be done
 	@{ command -v chromium && command -v tmux && command -v pgbouncer && command -v ip && ls /usr/lib/postgresql/*/bin/initdb; } \

@@ -24,8 +24,11 @@ class OnPostgres:
     def _databases(self, databases: Databases) -> None:
         self.databases = databases
 
+    def url(self, place: Path) -> str:
+        return self.databases.store(place)
+
     def make(self, place: Path, defaults: Defaults, dice: Dice) -> Store:
-        return PostgresStore(self.databases.at(place), defaults, dice)
+        return PostgresStore(self.url(place), defaults, dice)
 
 
 class TestUpkeep(OnPostgres, Suite):
@@ -37,13 +40,16 @@ class TestUpkeep(OnPostgres, Suite):
 
 
 class TestOpening(OnPostgres):
-    async def test_a_database_is_made_ready_once(self, tmp_path: Path) -> None:
+    async def test_a_database_is_made_ready_once(self) -> None:
+        url = self.databases.fresh()
         for _ in range(2):
-            store = self.make(tmp_path, Defaults(), LoadedDice())
+            store = PostgresStore(url, Defaults(), LoadedDice())
             await store.open(Silence())
             await store.close()
             await store.close()
 
 
 class TestPostgresStore(OnPostgres, DurableStoreConformance):
-    pass
+    async def test_what_is_no_store_is_not_copied(self, tmp_path: Path) -> None:
+        self.url = lambda place: self.databases.fresh()  # type: ignore[method-assign] - one without tables
+        await super().test_what_is_no_store_is_not_copied(tmp_path)

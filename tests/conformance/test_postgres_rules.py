@@ -48,8 +48,8 @@ class Server(Bench):
 async def servers(
     databases: Databases, count: int = 2, max_budgets: int = 100, kind: type[PostgresStore] = PostgresStore
 ) -> AsyncIterator[list[Server]]:
-    """Some servers on one new database; their jobs come after one another whoever makes them."""
-    url = databases.fresh()
+    """Some servers on one empty database; their jobs come after one another whoever makes them."""
+    url = databases.store()
     async with AsyncExitStack() as stack:
         benches: list[Server] = []
         for _ in range(count):

@@ -12,6 +12,10 @@ from zizq.errors import ConfigError
 from zizq.testing import postgres
 from zizq.testing.postgres import Cluster
 
+ENQUEUE = """INSERT INTO zizq.jobs (id, queue, type, priority, status, ready_at, payload)
+             SELECT lpad(nextval('zizq.job_numbers')::text, 25, '0'), 'q', 't', 1, 1, 1, '\\xc0'
+             FROM generate_series(1, %s)"""
+
 
 def prepare(url: str) -> None:
     with psycopg.connect(url) as connection:
@@ -31,8 +35,27 @@ def test_a_template_is_prepared_once(databases: Databases) -> None:
             connection.execute("INSERT INTO prepared VALUES (1)")
 
 
-def test_a_place_has_one_database(databases: Databases, tmp_path: Path) -> None:
-    assert databases.at(tmp_path) == databases.at(tmp_path) != databases.at(tmp_path / "other")
+def test_a_place_has_one_store(databases: Databases, tmp_path: Path) -> None:
+    assert databases.store(tmp_path) == databases.store(tmp_path) != databases.store(tmp_path / "other")
+
+
+@pytest.mark.parametrize("jobs", [1, 3000], ids=["few", "many"])
+def test_a_store_comes_back_empty_also_under_a_connection(databases: Databases, jobs: int) -> None:
+    url = databases.store()
+    lingering = psycopg.connect(url)
+    lingering.execute(ENQUEUE, [jobs])
+    lingering.commit()
+    lingering.execute(ENQUEUE, [jobs])
+    databases.drop()
+    with pytest.raises(psycopg.OperationalError):
+        lingering.execute("SELECT")
+    lingering.close()
+    assert url == databases.store()
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SELECT (SELECT count(*) FROM zizq.jobs), (SELECT count(*) FROM zizq.tally)")
+        assert found.fetchone() == (0, 0)
+        connection.execute(ENQUEUE, [jobs])
+        assert connection.execute("SELECT sum(jobs) FROM zizq.tally").fetchone() == (jobs,)
 
 
 def test_what_was_made_is_dropped_also_under_a_connection(databases: Databases) -> None:

@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from wire.stores import in_a_folder_only, running_server
+from wire.stores import running_server
 from wire.talk import Http1, request
 
-backed_up = in_a_folder_only("a database is backed up by its own means, and the call says so: test_postgres.py")
+backed_up = pytest.mark.embedded_only(
+    "a database is backed up by its own means, and the call says so: test_postgres.py"
+)
 
 
 @asynccontextmanager
@@ -93,7 +95,6 @@ async def test_a_store_in_memory_cannot_be_backed_up():
         assert (await connection.ask("POST", "/compact")).status == 204
 
 
-@backed_up
 async def test_compacting_has_no_answer_but_that_it_is_done(tmp_path):
     async with admin(root_dir=tmp_path) as (_, connect):
         reply = await (await connect()).ask("POST", "/compact")

@@ -12,12 +12,6 @@ ONCE = "if $existing == $new then {} else {} end"
 """Says one thing in the dry run, and another when two payloads differ."""
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def place(request, tmp_path):
-    """Where a server keeps its jobs."""
-    return {} if request.param == "memory" else {"root_dir": tmp_path}
-
-
 def job(payload, batch=SUM, **fields):
     return {"type": "t", "queue": "q", "payload": payload, "batch": batch} | fields
 

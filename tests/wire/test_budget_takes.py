@@ -7,12 +7,6 @@ from wire.talk import NOW, serving
 RATE = {"allocation": 2, "strategy": {"type": "time_based", "duration_ms": 1000}}
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def place(request, tmp_path):
-    """Where a server keeps its jobs."""
-    return {} if request.param == "memory" else {"root_dir": tmp_path}
-
-
 @pytest.fixture
 def still(place):
     """The same, without heartbeats: a stream looks again at each, and here only for what wakes it."""

@@ -11,6 +11,7 @@ from wire.talk2 import http2
 from zizq.clock import SystemDice
 from zizq.policy import Defaults
 from zizq.server.app import App
+from zizq.server.broker import Broker
 from zizq.server.settings import Settings
 from zizq.store.memory import MemoryStore
 from zizq.testing.clock import LoadedDice, ManualClock
@@ -211,7 +212,7 @@ async def test_health_and_version_are_as_written_down():
 
 
 async def test_a_store_that_refuses_writes_is_shown_in_health(monkeypatch):
-    monkeypatch.setattr(MemoryStore, "trouble", lambda self: "disk full")
+    monkeypatch.setattr(Broker, "trouble", lambda self: "disk full")
     async with serving() as server:
         reply = await server.ask("GET", "/health")
     assert (reply.status, reply.value) == (200, {"status": "ok", "writes_refused": "disk full"})

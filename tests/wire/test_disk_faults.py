@@ -12,7 +12,6 @@ import apsw
 import pytest
 from trust.disk import Disk
 
-from wire.stores import in_a_folder_only
 from wire.talk import NOW, PATIENCE_S, Talk, serving
 from zizq.engine.window import ReadySet
 from zizq.policy import Defaults
@@ -22,7 +21,7 @@ from zizq.store.sqlite import changes, checkpoints, takes, writer
 from zizq.store.sqlite.store import SqliteStore
 from zizq.testing.clock import LoadedDice
 
-pytestmark = in_a_folder_only("the disk is that of the database")
+pytestmark = pytest.mark.embedded_only("the disk is that of the database")
 FAULTS: dict[str, Callable[[Disk], None]] = {
     "full": lambda disk: disk.fill(),
     "write": lambda disk: disk.fail("write", where="-wal"),

@@ -95,17 +95,12 @@ async def served(**settings):
         yield Served(server)
 
 
-@pytest.fixture(params=["memory", "disk"])
-def where(request, tmp_path):
-    return {"root_dir": tmp_path / "root"} if request.param == "disk" else {}
-
-
 def ids(window):
     return [item["id"] for item in window["items"]]
 
 
-async def test_the_first_event_is_a_snapshot_of_three_lists(where):
-    async with served(**where) as server:
+async def test_the_first_event_is_a_snapshot_of_three_lists(place):
+    async with served(**place) as server:
         await server.enqueue("a", "b")
         _, [flying] = await server.take(1)
         [later] = await server.enqueue("c", ready_at=server.broker.now() + 100_000)
@@ -127,8 +122,8 @@ async def test_there_is_a_heartbeat():
         assert list(event) == ["event", "server"]
 
 
-async def test_the_life_of_a_job_is_told_step_by_step(where):
-    async with served(**where) as server, server.watching() as watching:
+async def test_the_life_of_a_job_is_told_step_by_step(place):
+    async with served(**place) as server, server.watching() as watching:
         [job_id] = await server.enqueue("q", retention=Retention(completed_ms=1000))
         assert await watching.changes(1) == [("ready", job_id, True)]
         stream, _ = await server.take(1)
@@ -150,8 +145,8 @@ async def test_the_life_of_a_job_is_told_step_by_step(where):
         assert changes[-2:] == [("in_flight_removed", other, False), ("completed", other, False)]
 
 
-async def test_a_patch_brings_a_snapshot(where):
-    async with served(**where) as server, server.watching() as watching:
+async def test_a_patch_brings_a_snapshot(place):
+    async with served(**place) as server, server.watching() as watching:
         [job_id] = await server.enqueue("q")
         await server.server.app.catalog.patch(job_id, Patch(priority=7))
         while (event := await watching.snapshot())["ready"]["items"][0]["priority"] != 7:
@@ -159,8 +154,8 @@ async def test_a_patch_brings_a_snapshot(where):
         assert ids(event["ready"]) == [job_id]
 
 
-async def test_each_anchor_gives_its_window(where):
-    async with served(**where) as server, server.watching() as watching:
+async def test_each_anchor_gives_its_window(place):
+    async with served(**place) as server, server.watching() as watching:
         jobs = await server.enqueue(*"qqqqqqqqqq")
         window = (await watching.subscribe("ready", 3, "head"))["ready"]
         assert (ids(window), window["first_position"], window["total"]) == (jobs[:3], 0, 10)
@@ -177,8 +172,8 @@ async def test_each_anchor_gives_its_window(where):
         assert (ids(window), window["resolved_anchor"]) == (jobs[7:], {"kind": "tail"})
 
 
-async def test_a_window_fills_up_again_as_its_jobs_go(where):
-    async with served(**where) as server, server.watching() as watching:
+async def test_a_window_fills_up_again_as_its_jobs_go(place):
+    async with served(**place) as server, server.watching() as watching:
         jobs = await server.enqueue(*"q" * 20)
         await watching.subscribe("in_flight", 0, "head")
         await watching.subscribe("ready", 4, "head")
@@ -198,8 +193,8 @@ async def test_details_come_when_they_are_asked_for():
             assert (job["retry_limit"], job["unique_key"], job["unique_while"]) == (3, "k", "queued")
 
 
-async def test_a_search_goes_both_ways(where):
-    async with served(**where) as server, server.watching() as watching:
+async def test_a_search_goes_both_ways(place):
+    async with served(**place) as server, server.watching() as watching:
         jobs = await server.enqueue("mail", "web", "e-mail", "web")
         start, end = {"kind": "start"}, {"kind": "end"}
         position, window = await watching.find("ready", start, "forward", queues=["mail"])
@@ -214,8 +209,8 @@ async def test_a_search_goes_both_ways(where):
         assert (await watching.find("ready", start, "forward", types=["x"]))[0] is None
 
 
-async def test_dead_jobs_are_shown_to_those_who_ask_and_can_be_brought_back(where):
-    async with served(**where) as server, server.watching() as watching:
+async def test_dead_jobs_are_shown_to_those_who_ask_and_can_be_brought_back(place):
+    async with served(**place) as server, server.watching() as watching:
         first, second, third = await server.enqueue("q", "q", "q", retry_limit=0)
         await server.take(3)
         await server.broker.fail(first, Failure(message="m"))
@@ -238,8 +233,8 @@ async def test_what_cannot_be_understood_is_passed_over():
         await watching.subscribe("ready", 10**9, "head")
 
 
-async def test_too_much_at_once_is_told_as_a_whole(where):
-    async with served(**where) as server, server.watching() as watching:
+async def test_too_much_at_once_is_told_as_a_whole(place):
+    async with served(**place) as server, server.watching() as watching:
         await server.enqueue(*"q" * 3000)
         event = await watching.snapshot()
         while event["ready"]["total"] < 3000:
@@ -247,8 +242,8 @@ async def test_too_much_at_once_is_told_as_a_whole(where):
         assert len(event["ready"]["items"]) == 200
 
 
-async def test_a_large_window_arrives_whole(where):
-    async with served(**where) as server, server.watching() as watching:
+async def test_a_large_window_arrives_whole(place):
+    async with served(**place) as server, server.watching() as watching:
         jobs = await server.enqueue(*"q" * 2500)
         event = await watching.subscribe("ready", 10**6, "head")
         while len(event["ready"]["items"]) != 2000:

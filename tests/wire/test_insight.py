@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from wire.grants import Grants, bearer
-from wire.stores import ON_POSTGRES, in_a_folder_only, running_server
+from wire.stores import on_postgres, running_server
 from wire.talk import Http1
 from zizq.testing.clock import LoadedDice, ManualClock
 from zizq.wire import insight
@@ -59,11 +59,6 @@ async def seen(now=NOW, **settings):
             admin.hang_up()
 
 
-@pytest.fixture(params=["memory", "disk"])
-def where(request, tmp_path):
-    return {"root_dir": tmp_path} if request.param == "disk" else {}
-
-
 async def test_an_overview_of_nothing():
     async with seen() as server:
         overview = await server.look("overview", insight.Overview)
@@ -72,8 +67,8 @@ async def test_an_overview_of_nothing():
         assert (overview.queues, overview.streams, overview.oldest_ready_ms, overview.trouble) == (0, 0, None, None)
 
 
-async def test_what_goes_through_is_counted(where):
-    async with seen(**where) as server:
+async def test_what_goes_through_is_counted(place):
+    async with seen(**place) as server:
         await server.app.insights.sample()
         ids = [await server.enqueue(queue, retry_limit=0) for queue in "aab"]
         server.clock.advance(1000)
@@ -98,8 +93,8 @@ async def test_what_goes_through_is_counted(where):
         assert b.flow.completed_per_s == 0
 
 
-async def test_queues_are_told_of_with_their_pauses(where):
-    async with seen(**where) as server:
+async def test_queues_are_told_of_with_their_pauses(place):
+    async with seen(**place) as server:
         await server.enqueue(queue="b")
         for queue in ("a", "b", "c"):
             await server.api.ask("PUT", f"/queues/{queue}/pause")
@@ -108,8 +103,8 @@ async def test_queues_are_told_of_with_their_pauses(where):
         assert [(one.queue, one.paused, one.counts.ready) for one in found] == [("a", True, 0), ("b", True, 1)]
 
 
-async def test_streams_are_told_of_with_what_they_hold(where):
-    async with seen(**where) as server:
+async def test_streams_are_told_of_with_what_they_hold(place):
+    async with seen(**place) as server:
         ids = [await server.enqueue() for _ in range(2)]
         api = await connect(server.url)
         stream = await api.stream("/jobs/take?queue=q,r&prefetch=3&concurrency=2", worker_id="host-1")
@@ -121,8 +116,8 @@ async def test_streams_are_told_of_with_what_they_hold(where):
         api.hang_up()
 
 
-async def test_a_job_is_told_of_in_full(where):
-    async with seen(**where) as server:
+async def test_a_job_is_told_of_in_full(place):
+    async with seen(**place) as server:
         job_id = await server.enqueue(payload={"to": ["ada", 1.5, None]}, retry_limit=0)
         await server.app.broker.take(server.app.broker.open_stream([], 5), 5)
         await server.post(f"/jobs/{job_id}/failure", {"message": "boom", "backtrace": "x" * 10_000})
@@ -145,8 +140,8 @@ async def test_a_job_that_is_not_there_is_not_told_of(query):
         assert (await server.admin.ask("GET", f"/insight/job{query}")).status == 404
 
 
-async def test_failures_that_look_alike_are_together(where):
-    async with seen(**where) as server:
+async def test_failures_that_look_alike_are_together(place):
+    async with seen(**place) as server:
         ids = [await server.enqueue(retry_limit=limit) for limit in (5, 0, 0)]
         await server.app.broker.take(server.app.broker.open_stream([], 5), 5)
         for n, job_id in enumerate(ids[:2]):
@@ -173,7 +168,7 @@ async def test_the_failures_of_dead_jobs_are_known_after_a_restart(tmp_path):
         assert [(group.message, group.dead, group.ids) for group in groups] == [("boom", 1, [job_id])]
 
 
-@in_a_folder_only("the history is a file of the server, and one on a database has none")
+@pytest.mark.embedded_only("the history is a file of the server, and one on a database has none")
 async def test_the_history_outlasts_a_restart(tmp_path):
     async with seen(root_dir=tmp_path) as server:
         await server.enqueue()
@@ -199,15 +194,15 @@ async def test_the_storage_is_measured(tmp_path):
         await server.enqueue()
         storage = await server.look("storage", insight.StorageInsight)
         assert storage.size > 0
-        assert storage.log_size > 0 or ON_POSTGRES
+        assert storage.log_size > 0 or on_postgres()
         assert storage.commits >= 1
         assert storage.commit_p50_ms is not None
         assert storage.commit_p99_ms >= storage.commit_p50_ms > 0
         assert storage.fsync_p99_ms is not None
 
 
-async def test_crons_and_budgets_are_told_of(where):
-    async with seen(**where) as server:
+async def test_crons_and_budgets_are_told_of(place):
+    async with seen(**place) as server:
         entry = {"name": "e", "expression": "0 0 * * *", "job": {"type": "t", "queue": "q", "payload": None}}
         body = msgspec.json.encode({"timezone": "UTC", "entries": [entry]})
         reply = await server.api.ask("PUT", "/crons/g", body, content_type="application/json")
@@ -254,8 +249,8 @@ async def metrics_of(server):
     }
 
 
-async def test_metrics_tell_of_jobs(where):
-    async with seen(**where) as server:
+async def test_metrics_tell_of_jobs(place):
+    async with seen(**place) as server:
         ids = [await server.enqueue("a", retry_limit=limit) for limit in (0, 1, 1, 0)]
         server.clock.advance(3000)
         await server.app.broker.take(server.app.broker.open_stream(["a"], 3), 3)
@@ -293,7 +288,7 @@ async def test_metrics_tell_of_the_server_and_its_store(tmp_path):
         assert found["zizq_commit_seconds_bucket", ("le", "+Inf")] == found["zizq_commits_total",]
         assert found["zizq_fsync_seconds_count",] >= 1
         assert found["zizq_store_bytes", ("file", "database")] > 0
-        assert found["zizq_store_bytes", ("file", "log")] > 0 or ON_POSTGRES
+        assert found["zizq_store_bytes", ("file", "log")] > 0 or on_postgres()
         assert found["zizq_store_bytes", ("file", "free")] >= 0
         assert found["zizq_writes_refused",] == 0
         assert found["zizq_uptime_seconds",] == 1.5
@@ -303,7 +298,7 @@ async def test_metrics_tell_of_the_server_and_its_store(tmp_path):
         assert found["zizq_requests_total", ("method", "OTHER"), ("status", "4xx")] == 1
         assert found["process_resident_memory_bytes",] > 0
         # A store in a folder has no inbox.
-        assert (("zizq_inbox_posts",) in found) == ON_POSTGRES
+        assert (("zizq_inbox_posts",) in found) == on_postgres()
 
 
 async def test_metrics_count_who_was_refused(tmp_path):

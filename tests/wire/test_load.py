@@ -10,21 +10,21 @@ from wire.talk import JSON, PATIENCE_S, request, serving
 from wire.talk2 import http2
 from zizq.engine.cron.rules import MAX_ENTRIES
 from zizq.server import endpoint
+from zizq.server.broker import Broker
 from zizq.server.http.load import GRACE_S
-from zizq.store.memory import MemoryStore
 
 
 @pytest.fixture
 def held(monkeypatch):
-    """A store whose enqueues wait for an event."""
+    """Enqueues wait for an event."""
     goes_on = asyncio.Event()
-    enqueue = MemoryStore.enqueue
+    enqueue = Broker.enqueue
 
     async def waiting(self, *arguments, **options):
         await goes_on.wait()
         return await enqueue(self, *arguments, **options)
 
-    monkeypatch.setattr(MemoryStore, "enqueue", waiting)
+    monkeypatch.setattr(Broker, "enqueue", waiting)
     return goes_on
 
 

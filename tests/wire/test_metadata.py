@@ -11,12 +11,6 @@ PACKED = b"\xa8metadata\x82\xabtraceparent\xa400-1\xa1b\xa0"
 DAY = 86_400_000
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def place(request, tmp_path):
-    """Where a server keeps its jobs."""
-    return {} if request.param == "memory" else {"root_dir": tmp_path}
-
-
 async def came(server, **fields):
     reply = await server.post("/jobs", JOB | fields)
     assert reply.status in (200, 201), reply

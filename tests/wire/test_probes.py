@@ -10,7 +10,6 @@ import pytest
 from trust.disk import Disk
 
 from wire.grants import Grants
-from wire.stores import in_a_folder_only
 from wire.talk import MSGPACK, PATIENCE_S, request, serving
 from wire.talk2 import http2
 from zizq.policy import Defaults
@@ -64,7 +63,7 @@ async def test_a_server_that_has_too_much_to_do_still_answers() -> None:
         assert (await waiting.reply()).status == 201
 
 
-@in_a_folder_only("the disk is that of the database")
+@pytest.mark.embedded_only("the disk is that of the database")
 async def test_a_server_whose_disk_fails_lives_and_is_not_ready_until_it_is_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

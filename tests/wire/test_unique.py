@@ -18,12 +18,6 @@ QUEUES = map("work{}".format, count())
 """One for each job that is taken, so that its stream gets no other."""
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def place(request, tmp_path):
-    """Where a server keeps its jobs."""
-    return {} if request.param == "memory" else {"root_dir": tmp_path}
-
-
 async def coming(server, key="k", **fields):
     """The answer to an enqueue under a key."""
     return await server.post("/jobs", JOB | {"unique_key": key} | fields)
