@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.processes import ServerProcess
+from acceptance.processes import ServerProcess, wait
 from zizq import Enqueue, RawBatch, SyncClient, TimeBased, WhileInFlight
 
 pytestmark = pytest.mark.acceptance
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.acceptance
 SUM = RawBatch(key="k", when="true", fold="$existing + $new")
 
 
-def test_keys_batches_budgets_and_crons_survive_kill_9(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path) as server:
+def test_keys_batches_budgets_and_crons_survive_kill_9(tmp_path: Path, store: tuple[str, ...]) -> None:
+    with ServerProcess(tmp_path, *store) as server:
         with SyncClient(server.url) as client:
             first = client.enqueue_raw("t", 1, queue="u", unique_key="one", unique_while="active")
             held = client.enqueue_raw("t", 1, queue="v", unique_key="two")
@@ -35,6 +35,8 @@ def test_keys_batches_budgets_and_crons_survive_kill_9(tmp_path: Path) -> None:
                 server.kill()
         server.start()
         with SyncClient(server.url) as client:
+            # Ready again, what the dead one held: at once where it was alone, else when its lease is over.
+            wait(lambda: not client.jobs(status="in_flight").count())
             assert client.enqueue_raw("t", 2, queue="u", unique_key="one").id == first.id
             assert client.enqueue_raw("t", 2, queue="v", unique_key="two").id == held.id
             folded = client.enqueue_raw("t", [2], queue="b", batch=SUM)
@@ -53,8 +55,8 @@ def test_keys_batches_budgets_and_crons_survive_kill_9(tmp_path: Path) -> None:
                 assert next(jobs).id == end.id
 
 
-def test_pauses_survive_kill_9(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path) as server:
+def test_pauses_survive_kill_9(tmp_path: Path, store: tuple[str, ...]) -> None:
+    with ServerProcess(tmp_path, *store) as server:
         with SyncClient(server.url) as client:
             client.enqueue_bulk([Enqueue("t", n, queue=queue) for queue in ("p", "r") for n in range(3)])
             paused_at = client.pause_queue("p").paused_at

@@ -40,10 +40,12 @@ def work(folder: Path, url: str, *options: str) -> int:
     return subprocess.run(command, cwd=folder, env=os.environ, timeout=30, check=False).returncode
 
 
-def test_a_handler_that_kills_its_worker_dies_and_jobs_beside_it_are_unharmed(tmp_path: Path) -> None:
+def test_a_handler_that_kills_its_worker_dies_and_jobs_beside_it_are_unharmed(
+    tmp_path: Path, store: tuple[str, ...]
+) -> None:
     (tmp_path / "app.py").write_text(APP)
     with (
-        ServerProcess(tmp_path / "root", "--max-worker-deaths", "2") as server,
+        ServerProcess(tmp_path / "root", "--max-worker-deaths", "2", *store) as server,
         SyncClient(server.url) as client,
     ):
         poison = client.enqueue_raw("poison", None)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from acceptance.processes import ZIZQ, ServerProcess
+from acceptance.processes import ZIZQ, ServerProcess, whole_lines
 
 pytestmark = pytest.mark.acceptance
 
@@ -54,7 +54,7 @@ class WorkerProcess:
         command = [*ZIZQ, "work", "app:router", "--url", url, "--health-port", "0", *options]
         self.process = subprocess.Popen(command, cwd=folder, stderr=self._errors)
         path = folder / "errors"
-        self.address = wait(lambda: re.search(r"health checks addr=(\S+)", path.read_text()))[1]
+        self.address = wait(lambda: re.search(r"health checks addr=(\S+)", "".join(whole_lines(path))))[1]
 
     def __enter__(self) -> WorkerProcess:
         return self
@@ -98,9 +98,9 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_worker_is_ready_while_it_takes_jobs(tmp_path: Path, processes: int) -> None:
+def test_a_worker_is_ready_while_it_takes_jobs(tmp_path: Path, processes: int, store: tuple[str, ...]) -> None:
     options = ["--processes", str(processes), "--concurrency", "3"]
-    with ServerProcess(tmp_path / "root") as server:
+    with ServerProcess(tmp_path / "root", *store) as server:
         url = server.url
         with WorkerProcess(tmp_path, url, *options) as worker:
             wait(lambda: get(worker.address, "/readyz")[0] == 200)
@@ -144,8 +144,8 @@ def test_a_health_port_that_is_taken_ends_the_worker(tmp_path: Path) -> None:
             assert "Traceback" not in ended.stderr
 
 
-def test_a_service_manager_hears_the_life_of_a_server(tmp_path: Path, manager: Manager) -> None:
-    with ServerProcess(tmp_path / "root", admin=True) as server:
+def test_a_service_manager_hears_the_life_of_a_server(tmp_path: Path, manager: Manager, store: tuple[str, ...]) -> None:
+    with ServerProcess(tmp_path / "root", *store, admin=True) as server:
         assert manager.hear() == {"STATUS": "opening the store"}
         ready = {"READY": "1", "STATUS": f"listening on {server.url} (primary), {server.admin_url} (admin)"}
         assert manager.hear() == ready

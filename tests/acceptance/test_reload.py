@@ -55,13 +55,18 @@ def shown(url: str, context: ssl.SSLContext) -> int:
         return int(wrapped.getpeercert()["serialNumber"], 16)  # type: ignore[index, arg-type]
 
 
-def test_sighup_changes_the_certificates_of_both_ports_and_drops_no_stream(tmp_path, certificates, notes, monkeypatch):
+def test_sighup_changes_the_certificates_of_both_ports_and_drops_no_stream(
+    tmp_path, certificates, notes, monkeypatch, store
+):
     monkeypatch.setenv("NOTIFY_SOCKET", notes.getsockname())
     pairs = [certificates.server(), certificates.server("admin")]
     options = [*flags(pairs[0]), *flags(pairs[1], "admin-"), "--tls-client-ca", str(certificates.ca)]
     client = certificates.client()
     tls = TLS(ca=certificates.ca, client_cert=client.cert, client_key=client.key)
-    with ServerProcess(tmp_path / "root", *options, admin=True) as server, SyncClient(server.url, tls=tls) as own:
+    with (
+        ServerProcess(tmp_path / "root", *options, *store, admin=True) as server,
+        SyncClient(server.url, tls=tls) as own,
+    ):
         first = own.enqueue_raw("t", 1)
         with own.take() as stream:
             jobs = iter(stream)
@@ -100,8 +105,8 @@ def test_a_wrong_certificate_is_refused_with_an_error_and_the_old_one_stays(tmp_
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_ends_the_process_whatever_is_still_open(tmp_path, certificates, number):
-    with ServerProcess(tmp_path / "root", *flags(certificates.server())) as server:
+def test_a_second_signal_ends_the_process_whatever_is_still_open(tmp_path, certificates, number, store):
+    with ServerProcess(tmp_path / "root", *flags(certificates.server()), *store) as server:
         host, _, port = server.url.removeprefix("https://").rpartition(":")
         raw = socket.create_connection((host, int(port)))
         with certificates.context().wrap_socket(raw, server_hostname=host) as half:
@@ -117,8 +122,8 @@ def test_a_second_signal_ends_the_process_whatever_is_still_open(tmp_path, certi
             assert process.wait(10) == -number
 
 
-def test_sighup_does_no_harm_to_a_server_that_stops(tmp_path, monkeypatch):
-    with ServerProcess(tmp_path) as server:
+def test_sighup_does_no_harm_to_a_server_that_stops(tmp_path, store):
+    with ServerProcess(tmp_path, *store) as server:
         process = server._process
         process.send_signal(signal.SIGTERM)
         while process.poll() is None:
@@ -126,8 +131,8 @@ def test_sighup_does_no_harm_to_a_server_that_stops(tmp_path, monkeypatch):
         assert process.returncode == 0
 
 
-def test_sighup_without_certificates_does_no_harm(tmp_path):
-    with ServerProcess(tmp_path) as server, SyncClient(server.url) as client:
+def test_sighup_without_certificates_does_no_harm(tmp_path, store):
+    with ServerProcess(tmp_path, *store) as server, SyncClient(server.url) as client:
         job = client.enqueue_raw("t", None)
         assert [line["fields"]["message"] for line in hang_up(server, 1)] == ["nothing to reload"]
         assert client.get_job(job.id).status == "ready"

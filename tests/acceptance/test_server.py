@@ -29,6 +29,10 @@ class Load:
         self.acknowledged: set[str] = set()
         self.perhaps_acknowledged: set[str] = set()
 
+    def answers(self) -> tuple[int, int]:
+        """How many enqueues and how many acknowledgements were answered."""
+        return len(self.enqueued), len(self.acknowledged)
+
     async def run(self, url: str) -> None:
         """Go on until the server is gone."""
         async with Client(url) as client:
@@ -72,12 +76,15 @@ async def drain(url: str) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-def test_kill_9_at_any_moment_loses_no_answered_enqueue_and_repeats_no_answered_ack(tmp_path: Path) -> None:
-    server, load = ServerProcess(tmp_path), Load()
+def test_kill_9_at_any_moment_loses_no_answered_enqueue_and_repeats_no_answered_ack(
+    tmp_path: Path, store: tuple[str, ...]
+) -> None:
+    server, load = ServerProcess(tmp_path, *store), Load()
     moments = random.Random(7)  # the same moments in every run
     with server:
         for _ in range(KILLS):
-            asyncio.run(until_killed(server, load, moments.uniform(0.0, 0.12)))
+            goals = moments.randrange(50), moments.randrange(10)
+            asyncio.run(until_killed(server, load, goals, moments.uniform(0.0, 0.02)))
             server.start()
         left = asyncio.run(drain(server.url))
     assert len(left) == len(set(left))
@@ -87,13 +94,20 @@ def test_kill_9_at_any_moment_loses_no_answered_enqueue_and_repeats_no_answered_
     assert len(load.acknowledged) > KILLS
 
 
-async def until_killed(server: ServerProcess, load: Load, after_s: float) -> None:
-    asyncio.get_running_loop().call_later(after_s, server.kill)
-    await load.run(server.url)
+async def until_killed(server: ServerProcess, load: Load, goals: tuple[int, int], after_s: float) -> None:
+    """Kill a server under load, so long after so many enqueues and acknowledgements more were answered."""
+    before = load.answers()
+    running = asyncio.create_task(load.run(server.url))
+    while any(now - then < goal for now, then, goal in zip(load.answers(), before, goals, strict=True)):
+        assert not running.done()
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(after_s)
+    server.kill()
+    await running
 
 
-def test_sigterm_ends_streams_cleanly_and_exits_0(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path) as server, SyncClient(server.url) as client:
+def test_sigterm_ends_streams_cleanly_and_exits_0(tmp_path: Path, store: tuple[str, ...]) -> None:
+    with ServerProcess(tmp_path, *store) as server, SyncClient(server.url) as client:
         job = client.enqueue_raw("t", None)
         with client.take() as stream:
             assert next(iter(stream)).id == job.id

@@ -39,8 +39,8 @@ def until_allowed(client: SyncClient, allowed: bool) -> None:
     raise AssertionError(f"the server has not seen within {PATIENCE_S} s that the token {allowed=}")
 
 
-def test_a_running_server_sees_what_zizq_token_does(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, "--auth", "tokens") as server:
+def test_a_running_server_sees_what_zizq_token_does(tmp_path: Path, store: tuple[str, ...]) -> None:
+    with ServerProcess(tmp_path, "--auth", "tokens", *store) as server:
         token = zizq_token(tmp_path, "create", "--name", "reader", "--scope", "read")
         with SyncClient(server.url, token=token) as client:
             until_allowed(client, True)

@@ -21,8 +21,8 @@ def dead_job(client: SyncClient) -> str:
     return job_id
 
 
-def test_a_server_is_watched_in_a_terminal(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path / "root", admin=True) as server, SyncClient(server.url) as client:
+def test_a_server_is_watched_in_a_terminal(tmp_path: Path, store: tuple[str, ...]) -> None:
+    with ServerProcess(tmp_path / "root", *store, admin=True) as server, SyncClient(server.url) as client:
         died = dead_job(client)
         ids = [client.enqueue_raw(f"type_{number % 50}", number, queue="emails").id for number in range(300)]
         command = [*ZIZQ, "top", "--url", server.admin_url, "--refresh-rate", "100"]

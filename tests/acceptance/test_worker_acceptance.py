@@ -16,6 +16,7 @@ from zizq.client.enqueue import Enqueue
 from zizq.client.sync import SyncClient
 
 pytestmark = pytest.mark.acceptance
+about_the_worker = pytest.mark.embedded_only("about the worker alone, whatever its server is")
 
 ZIZQ = [sys.executable, "-c", "from zizq.cli.main import main; main()"]
 APP = """
@@ -35,6 +36,8 @@ def note(what, job):
 async def run(job: zizq.Job):
     note("start", job)
     await asyncio.sleep(float(os.environ.get("TAKES", "0")))
+    while "GATE" in os.environ and not os.path.exists(os.environ["GATE"]):
+        await asyncio.sleep(0.02)
     note("end", job)
 
 
@@ -48,8 +51,9 @@ def process(job):
 class Field:
     """A folder with an application, a server and some workers."""
 
-    def __init__(self, folder: Path, processes: contextlib.ExitStack):
+    def __init__(self, folder: Path, store: tuple[str, ...], processes: contextlib.ExitStack):
         self.folder = folder
+        self._store = store
         self._processes = processes
         self.notes_path = folder / "notes"
         self.notes_path.touch()
@@ -64,7 +68,7 @@ class Field:
     def serve(self):
         port = self.address.rpartition(":")[2]
         options = ["serve", "--root-dir", str(self.folder / "root"), "--port", port, "--no-admin"]
-        options += ["--log-format", "json"]
+        options += ["--log-format", "json", *self._store]
         server = self._start(options, {}, stdout=subprocess.PIPE)
         for line in server.stdout:
             fields = json.loads(line)["fields"]
@@ -113,9 +117,9 @@ def wait(condition, seconds=20):
 
 
 @pytest.fixture
-def field(tmp_path):
+def field(tmp_path, store):
     with contextlib.ExitStack() as processes:
-        yield Field(tmp_path, processes)
+        yield Field(tmp_path, store, processes)
 
 
 def enqueue(client, count):
@@ -158,6 +162,7 @@ def test_jobs_of_a_killed_worker_reach_another_within_250_ms_and_finished_ones_d
     assert not set(ids(field.notes("start", heir.pid))) & set(quick)
 
 
+@about_the_worker
 def test_a_killed_worker_takes_its_handler_processes_with_it(field):
     field.client.enqueue_raw("in a process", None)
     doomed = field.work()
@@ -191,13 +196,20 @@ def test_a_killed_worker_never_reruns_what_it_acknowledged(field):
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_restart_of_the_server_is_survived_and_a_running_job_not_run_again(field, how):
-    enqueue(field.client, 1)
-    worker = field.work("-c", "2", TAKES="3")
+    [running] = enqueue(field.client, 1)
+    gate = field.folder / "gate"
+    worker = field.work("-c", "2", GATE=str(gate))
     wait(lambda: field.notes("start"))
+    taken_at = field.client.get_job(running).dequeued_at
     field.server.send_signal(how)
     field.server.wait(20)
     field.server = field.serve()
-    later = enqueue(field.client, 1)
+    client = field.client
+    # On a database only when the lease of a killed server is over.
+    wait(lambda: client.get_job(running).dequeued_at not in (None, taken_at))
+    later = enqueue(client, 1)
+    wait(lambda: len(field.notes("start")) == 2)
+    gate.touch()
     wait(lambda: len(field.notes("end")) == 2)
     assert later[0] in ids(field.notes("end"))
     worker.send_signal(signal.SIGINT)
@@ -206,6 +218,7 @@ def test_a_restart_of_the_server_is_survived_and_a_running_job_not_run_again(fie
     assert "1 redelivered" in worker.errors.read_text()
 
 
+@about_the_worker
 def test_a_second_signal_ends_at_once_with_status_1(field):
     enqueue(field.client, 1)
     worker = field.work(TAKES="600")
@@ -216,6 +229,7 @@ def test_a_second_signal_ends_at_once_with_status_1(field):
     assert worker.wait(5) == 1
 
 
+@about_the_worker
 def test_run_worker_is_a_program_of_its_own(field):
     program = "import os, zizq, app; print(zizq.run_worker(app.router, os.environ['ZIZQ_URL'], concurrency=2))"
     enqueue(field.client, 5)
@@ -239,6 +253,7 @@ print(zizq.run_worker(stuck, os.environ["ZIZQ_URL"], shutdown_timeout=0.1), flus
 """
 
 
+@about_the_worker
 def test_a_thread_over_the_shutdown_timeout_does_not_keep_the_program_alive(field):
     enqueue(field.client, 1)
     environment = {**os.environ, "ZIZQ_URL": f"http://{field.address}"}
@@ -249,6 +264,7 @@ def test_a_thread_over_the_shutdown_timeout_does_not_keep_the_program_alive(fiel
     assert worker.returncode == 0
 
 
+@about_the_worker
 def test_processes_that_the_server_refuses_end_their_parent_with_the_error(field):
     url = f"http://{field.address}/nowhere"
     parent = subprocess.run(
@@ -277,6 +293,7 @@ def test_processes_share_the_work_are_replaced_and_end_together(field):
     assert len(field.notes("start")) == len(field.notes("end"))
 
 
+@about_the_worker
 def test_reload_starts_again_when_a_source_file_changes(field):
     worker = field.work("--reload")
     (field.folder / "app.py").write_text(APP + "\n# changed\n")
@@ -291,7 +308,8 @@ def test_reload_starts_again_when_a_source_file_changes(field):
     ("target", "message"),
     [("app", "MODULE:HANDLER"), ("nowhere:router", "no module 'nowhere'"), ("app:nothing", "nothing")],
 )
-def test_a_wrong_target_is_a_plain_message(field, target, message):
-    result = subprocess.run([*ZIZQ, "work", target], cwd=field.folder, capture_output=True, text=True, check=False)
+def test_a_wrong_target_is_a_plain_message(tmp_path, target, message):
+    (tmp_path / "app.py").write_text(APP)
+    result = subprocess.run([*ZIZQ, "work", target], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert message in result.stderr
