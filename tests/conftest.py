@@ -7,10 +7,15 @@ import inspect
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from postgres import all_databases, databases, postgres_url
 
 __all__ = ["all_databases", "databases", "postgres_url"]  # fixtures
+
+# The same examples in each run, however slow it is; `--hypothesis-profile=default` looks for others.
+settings.register_profile("same", derandomize=True, deadline=None, database=None)
+settings.load_profile("same")
 
 
 @pytest.hookimpl(tryfirst=True)

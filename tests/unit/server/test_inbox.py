@@ -15,14 +15,14 @@ from zizq.budget import Budget
 from zizq.engine import decide
 from zizq.engine.selection import EVERYTHING
 from zizq.errors import Unavailable, Unprocessable
-from zizq.ids import IdGenerator
+from zizq.ids import IdGenerator, created_at
 from zizq.job import Failure, JobRecord, Status
 from zizq.policy import Defaults
 from zizq.server.broker import Broker
 from zizq.server.inbox import MOST, Mover
 from zizq.server.payloads import Payloads
 from zizq.store.base import NO_BUDGETS, NOTHING
-from zizq.store.inbox import NAMELESS, Inbox, Post
+from zizq.store.inbox import NAMELESS, Inbox, Post, Waiting
 from zizq.store.memory import MemoryStore
 from zizq.testing.bench import NOW, Recorder
 from zizq.testing.clock import LoadedDice, ManualClock
@@ -66,6 +66,9 @@ class Boxed(MemoryStore):
             raise
         for post in opened.posts:
             del self.box[post.id]
+
+    async def waiting(self) -> Waiting:
+        return Waiting(len(self.box), min(map(created_at, self.box), default=None))
 
 
 class Opened:
