@@ -50,7 +50,7 @@ async def test_they_agree_on_when_a_job_is_due(postgres_url: str) -> None:
         assert [due.status, at_once.status] == [zizq.Status.SCHEDULED, zizq.Status.READY]
         async with slow.take(prefetch=2) as stream:
             came = {job.id: clock.wall_ms() async for job in _first(stream, 2)}
-        assert list(came) == [at_once.id, due.id]
+        assert came.keys() == {at_once.id, due.id}
         assert came[due.id] >= due.ready_at.timestamp() * 1000 - 50
 
 
