@@ -58,7 +58,7 @@ def figure(results: Results, name: str, what: str, show: str = "{:,.0f}", factor
     if middle is None:
         return ""
     spread = [show.format(value * factor) for value in results.spread(name, what)]
-    return show.format(middle * factor) + (f" ({'-'.join(spread)})" if spread else "")
+    return show.format(middle * factor) + (f" ({'-'.join(spread)})" if len(set(spread)) > 1 else "")
 
 
 def _rows(results: Results) -> Iterator[tuple[str, System]]:

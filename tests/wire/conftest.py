@@ -13,9 +13,13 @@ from wire.stores import Places
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that asks for its `place` runs on each embedded store, any other on the one that it chooses."""
+    """A test that asks for its `place` runs on each embedded store, any other on the one that it chooses.
+
+    One that asks for `servers` has one on each store already.
+    """
     embedded = ["memory", "sqlite"] if "place" in metafunc.fixturenames else ["embedded"]
-    metafunc.parametrize("_store", [*embedded, "postgres"], indirect=True)
+    others = [] if "servers" in metafunc.fixturenames else ["postgres"]
+    metafunc.parametrize("_store", [*embedded, *others], indirect=True)
 
 
 @pytest.fixture(autouse=True)

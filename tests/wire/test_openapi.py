@@ -112,7 +112,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def servers(request):
-    """One on each store."""
+    """One on each store: to make a request takes longer than to answer it."""
     stores = [{}]
     if programs():
         cluster = request.getfixturevalue("all_databases").cluster
@@ -123,7 +123,6 @@ def servers(request):
         yield [Server(opened.enter_context(background(**store)), session) for store in stores]
 
 
-@pytest.mark.embedded_only("each request is made once, and sent to a server on each store")
 @pytest.mark.parametrize("accept", [JSON, MSGPACK])
 # A take stream has no end, and so no answer as a whole; test_take.py and test_formats.py hold it to its frames.
 @SCHEMA.exclude(path=op.TAKE.path).parametrize()
