@@ -255,7 +255,8 @@ def run(command: str, *, rounds: int, size: float, modes: object = None) -> Tabl
         name: [{"rate": one.rate, "cores": one.cores, **asdict(one.cost)} for one in taken]
         for name, taken in points.items()
     }
-    samples = {"points": kept, "sync_s": sync_time(), "latency_s": seconds}
+    percentiles = [quantile(seconds, share / 100) for share in range(101)]
+    samples = {"points": kept, "sync_s": sync_time(), "latency_s": percentiles}
     return Table("servers", command, ["figure", "measured", "goal"], rows, samples)
 
 
