@@ -159,30 +159,13 @@ _SPECIAL: dict[str, Callable[[JobRecord], Any]] = {
 }
 
 
-def to_job(row: Row) -> JobRecord:
-    """The job in a row of `WHOLE`, `LIGHT_ONLY` or `BARE`."""
-    payload = row[12]
-    job = JobRecord(
-        id=row[0],
-        queue=row[1],
-        type=row[2],
-        priority=row[3],
-        status=NAMED[row[4]],
-        payload=msgspec.Raw(payload) if payload is not None else None,
-        ready_at=row[5],
-        attempts=row[6],
-        dequeued_at=row[8],
-        failed_at=row[9],
-        completed_at=row[10],
-        purge_at=row[11],
-    )
-    return job if row[7] is None else msgspec.structs.replace(job, **_set_options(row[7]))
+def to_job(row: Row, taken_at: int | None = None) -> JobRecord:
+    """The job in a row of `WHOLE`, `LIGHT_ONLY` or `BARE`.
 
-
-def to_taken(row: Row, at: int) -> JobRecord:
-    """The same of a ready job, as `decide.on_take` makes it when it is taken at an instant.
-
-    In one step rather than two, since this runs for every job that is worked.
+    Args:
+        row: The row.
+        taken_at: When it was taken, of one that is in flight and stored as ready: it is then what `decide.on_take`
+            makes of it, in one step rather than two, since this runs for every job that is worked.
     """
     payload = row[12]
     job = JobRecord(
@@ -190,12 +173,14 @@ def to_taken(row: Row, at: int) -> JobRecord:
         queue=row[1],
         type=row[2],
         priority=row[3],
-        status=Status.IN_FLIGHT,
+        status=NAMED[row[4]] if taken_at is None else Status.IN_FLIGHT,
         payload=msgspec.Raw(payload) if payload is not None else None,
         ready_at=row[5],
         attempts=row[6],
-        dequeued_at=at,
+        dequeued_at=row[8] if taken_at is None else taken_at,
         failed_at=row[9],
+        completed_at=row[10],
+        purge_at=row[11],
     )
     return job if row[7] is None else msgspec.structs.replace(job, **_set_options(row[7]))
 

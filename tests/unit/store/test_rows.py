@@ -47,4 +47,4 @@ def test_a_job_that_is_read_as_taken_is_what_a_take_makes_of_it() -> None:
         *most, payload, stored = rows.to_row(job)
         row = (*most, job.attempts, stored, job.dequeued_at, job.failed_at, None, None, payload)
         assert rows.to_job(row) == job
-        assert rows.to_taken(row, 11) == decide.on_take(job, 11)
+        assert rows.to_job(row, 11) == decide.on_take(job, 11)

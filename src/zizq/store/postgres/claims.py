@@ -138,7 +138,7 @@ async def claim(
     for place, row in enumerate(found):
         if row[13]:
             call = bisect_right(upto, place)
-            jobs[call].append(rows.to_taken(row, takes[call].now))
+            jobs[call].append(rows.to_job(row, takes[call].now))
     await _follow_up(db, takes, jobs)
     return Claimed(jobs, (found[-1][3], found[-1][0]) if len(found) == upto[-1] else None)
 

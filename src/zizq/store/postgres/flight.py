@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from zizq.engine import decide
 from zizq.engine.decide import Settled
 from zizq.job import JobRecord
 from zizq.store import rows
@@ -44,7 +43,7 @@ class Flying(NamedTuple):
 
 def to_flying(row: Sequence[Any]) -> Flying:
     """The job in a row of `dequeued_at, fence, owner, stream_ms, turn, deaths` and `JOB`."""
-    return Flying(decide.on_take(rows.to_job((*row[6:], None)), row[0]), *row[1:6])
+    return Flying(rows.to_job((*row[6:], None), row[0]), *row[1:6])
 
 
 async def hold(db: Transaction, condition: str, *values: Any) -> list[Flying]:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
-from zizq.engine import decide
 from zizq.errors import Unavailable
 from zizq.ids import is_id
 from zizq.job import Failure, JobRecord
@@ -36,7 +35,7 @@ class SettleCalls(Parts):
                    WHERE f.id = ANY($1)"""  # noqa: S608 - constants
         async with self._db.reading() as db:
             found = await db.fetch(text, list(filter(is_id, ids)))
-        jobs = [decide.on_take(rows.to_job((*row[1:], None)), row[0]) for row in found]
+        jobs = [rows.to_job((*row[1:], None), row[0]) for row in found]
         return {job.id: job for job in jobs}
 
     async def succeed(self, ids: Sequence[str], now: int) -> list[bool]:

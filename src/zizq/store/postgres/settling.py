@@ -118,7 +118,7 @@ class Settling:
         done = {row[0] for row in found}
         self.effects.left += [(row[0], row[1]) for row in found]
         await flight.free(self._db, [(row[0], row[1]) for row in found], self._fence)
-        jobs = [rows.to_taken((*row[3:], None), row[2]) for row in found if row[3] is not None]
+        jobs = [rows.to_job((*row[3:], None), row[2]) for row in found if row[3] is not None]
         rest = {row[0]: row[2] for row in found if row[3] is None}
         if rest:
             jobs += await self._complete(rest, now_of, done)
@@ -133,9 +133,9 @@ class Settling:
     async def _complete(self, taken_at: dict[str, int], now_of: dict[str, int], done: set[str]) -> list[JobRecord]:
         """Complete jobs that are out of flight, and have something to say in what becomes of them."""
         text = f"SELECT {JOB} FROM zizq.jobs j WHERE j.id = ANY($1) ORDER BY j.id FOR UPDATE"  # noqa: S608
-        found = [rows.to_job((*row, None)) for row in await self._db.fetch(text, list(taken_at))]
-        done -= taken_at.keys() - {job.id for job in found}
-        flown = [decide.on_take(job, taken_at[job.id]) for job in found]
+        found = await self._db.fetch(text, list(taken_at))
+        flown = [rows.to_job((*row, None), taken_at[row[0]]) for row in found]
+        done -= taken_at.keys() - {job.id for job in flown}
         settled = [decide.on_success(job, now_of[job.id], self._defaults) for job in flown]
         await flight.write(self._db, settled)
         return [one.job for one in settled]
