@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from statistics import median
 
 import zizq
 from bench import trees
-from bench.programs import Server, scratch, working
+from bench.programs import scratch, working
 from bench.report import Table, mebibytes
 from bench.watching import Watched
 
@@ -34,19 +34,17 @@ def run(command: str, *, rounds: int, size: float, modes: object = None) -> Tabl
 
 def _watch(seconds: float, *, works: bool) -> tuple[float, float]:
     """Bytes of memory, and the share of a core."""
-    with _serving() as server, working(server, 1) if works else nullcontext():
+    with (
+        scratch() as folder,
+        Watched(folder / "store", "fsync", records=True) as server,
+        working(server, 1) if works else nullcontext(),
+    ):
         with zizq.SyncClient(server.url) as client:
             client.health()
         time.sleep(SETTLE_S)
-        before = trees.cpu(server.pid)
+        before = server.family_cpu()
         time.sleep(seconds)
-        return trees.memory(server.pid), (trees.cpu(server.pid) - before) / seconds
-
-
-@contextmanager
-def _serving() -> Iterator[Server]:
-    with scratch() as folder, Watched(folder / "store", "fsync", records=True) as server:
-        yield server
+        return trees.memory(server.pid), (server.family_cpu() - before) / seconds
 
 
 def _row(setting: str, samples: Sequence[tuple[float, float]]) -> list[str]:

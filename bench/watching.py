@@ -6,7 +6,6 @@ Three kinds of server take turns: one that records nothing, one as it is, and on
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -42,12 +41,6 @@ class Watched(Server):
                 found[fields["api"]] = fields["addr"]
         self.url, self.events = f"http://{found['primary']}", f"ws://{found['admin']}/events"
 
-    def seconds(self) -> float:
-        """The processor time that it has taken."""
-        with open(f"/proc/{self._process.pid}/stat") as file:  # noqa: PTH123 - no file in any folder
-            fields = file.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
 
 KINDS = {"nothing is recorded": (False, False), "as it is": (True, False), "a client of the events": (True, True)}
 """Whether the server records, and whether somebody looks."""
@@ -58,10 +51,10 @@ def drain(mode: str, jobs: int, *, records: bool, looks: bool) -> tuple[float, f
     with scratch() as folder, Watched(folder / "store", mode, records=records) as server:
         throughput.bulk(server, jobs)
         with _looking(server.events) if looks else nullcontext():
-            before = server.seconds()
+            before = server.cpu()
             with working(server, jobs) as worker:
                 done = worker.line()
-            spent = server.seconds() - before
+            spent = server.cpu() - before
         throughput.check_done(server, done["ran"], jobs)
     return spent / jobs * 1e6, jobs / (done["ended"] - done["began"])
 
