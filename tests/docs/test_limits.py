@@ -8,12 +8,13 @@ from docs.pages import ROOT
 from zizq import job
 from zizq.engine import pauses
 from zizq.engine.cron import grammar, rules, schedule
-from zizq.server import endpoint, payload_process, payloads
 from zizq.server import inbox as server_inbox
+from zizq.server import payload_process, payloads
 from zizq.server.dashboard import boards, guard, jobs, live, present, sessions
 from zizq.server.descriptors import ADMIN
 from zizq.server.http import exchange, load, take
 from zizq.server.http.admin import events as admin_events
+from zizq.server.net import limits
 from zizq.server.settings import flag_of, options
 from zizq.store.base import PAGE_BYTES
 from zizq.store.postgres import database, inbox, names
@@ -42,14 +43,16 @@ def test_every_option_that_bounds_is_there_with_its_default(name: str, default: 
 @pytest.mark.parametrize(
     ("what", "value"),
     [
-        ("First line and headers", size(endpoint.MAX_HEAD).replace("KiB", " KiB")),
-        ("Time for a body", f"{endpoint.PATIENCE_S:g} s of silence; {load.GRACE_S} s in all"),
+        ("First line and headers", size(limits.MAX_HEAD).replace("KiB", " KiB")),
+        ("First line and headers", f"{limits.MAX_FIELDS} headers"),
+        ("Time for them", f"{limits.HEAD_S:g} s; {limits.OPENING_S:g} s for the first byte"),
+        ("Time for a body", f"{limits.PATIENCE_S:g} s of silence; {load.GRACE_S} s in all"),
         ("Time for a body", f"and then {load.PACE >> 10} KiB a second"),
-        ("Bytes that an HTTP/2 client", f"{endpoint.WINDOW >> 20} MiB"),
+        ("Bytes that an HTTP/2 client", f"{limits.WINDOW >> 20} MiB"),
         ("Clients of its events", f"{admin_events.MOST}, with {events.MAX_LIMIT} jobs"),
         ("Messages of such a client", f"{events.MAX_TEXT >> 10} KiB"),
         ("Connections to the admin port", str(ADMIN)),
-        ("Idle connections", f"{endpoint.IDLE_S['primary']:g} s; {endpoint.IDLE_S['admin']:g} s"),
+        ("Idle connections", f"{limits.IDLE_S['primary']:g} s; {limits.IDLE_S['admin']:g} s"),
         ("Pages that show live figures", str(live.MOST)),
         ("Sessions", f"{sessions.MOST}, for {sessions.LASTS_S // 3600} h"),
         ("Form", f"{guard.MOST_FORM >> 10} KiB and {guard.MOST_FIELDS} fields"),

@@ -17,8 +17,8 @@ from wire.talk import Http1
 from wire.talk2 import Http2
 from zizq import TLS, Client, TransportError
 from zizq.errors import ConfigError
-from zizq.server.endpoint import Endpoint
 from zizq.server.http.peer import peer_name
+from zizq.server.net.endpoint import Endpoint
 from zizq.server.settings import Address, Settings
 
 both = pytest.mark.parametrize("api", ["primary", "admin"])

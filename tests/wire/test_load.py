@@ -9,9 +9,9 @@ from trust.rogue import END_HEADERS, END_STREAM, HEADERS, frame, rogue
 from wire.talk import JSON, PATIENCE_S, request, serving
 from wire.talk2 import http2
 from zizq.engine.cron.rules import MAX_ENTRIES
-from zizq.server import endpoint
 from zizq.server.broker import Broker
 from zizq.server.http.load import GRACE_S
+from zizq.server.net import limits
 
 
 @pytest.fixture
@@ -196,17 +196,20 @@ async def test_an_http_server_that_fails_is_begun_anew(monkeypatch):
             raise OSError("Too many open files")
 
     monkeypatch.setattr(h2corn, "Server", Failing)
-    monkeypatch.setattr(endpoint, "REVIVE_S", 0)
+    monkeypatch.setattr(limits, "REVIVE_S", 0)
     async with serving() as server:
-        assert (await server.ask("GET", "/health")).status == 200
-        Failing.fails.set()
-        assert await server._open[0].reader.read() == b""
-        assert (await (await server.connect()).ask("GET", "/health")).status == 200
+        async with http2(server) as client:
+            assert (await client.ask("GET", "/health")).status == 200
+            Failing.fails.set()
+            with pytest.raises(AssertionError, match="hung up"):
+                await client.ask("GET", "/health")
+        async with http2(server) as client:
+            assert (await client.ask("GET", "/health")).status == 200
         Failing.fails.set()
 
 
 async def test_a_stream_whose_window_stays_shut_gives_its_jobs_back(monkeypatch):
-    monkeypatch.setattr(endpoint, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(limits, "PATIENCE_S", 0.2)
     async with serving() as server:
         job_id = await server.enqueue()
         with rogue(server.address, window=0) as client:

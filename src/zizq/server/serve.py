@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from zizq.errors import ConfigError
 from zizq.server import descriptors
 from zizq.server.app import App
-from zizq.server.endpoint import Endpoint
+from zizq.server.net.endpoint import Endpoint
 from zizq.server.settings import Settings
 from zizq.systemd import Manager, manager_of
 

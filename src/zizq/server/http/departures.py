@@ -1,11 +1,11 @@
 """Notices at once that the client of an open stream has gone.
 
-A worker that dies must give its jobs back within milliseconds (protocol.md#4.4). While a response is under way, the
-HTTP server does not read from an HTTP/1.1 connection, and so learns of its end only from writes that fail: with the
-second heartbeat. The kernel knows at once, so it is asked, by an epoll of our own. Where there is no epoll, heartbeats
-must do. HTTP/2 connections are read all the time and need no help.
+A worker that dies must give its jobs back within milliseconds (protocol.md#4.4). While a response is under way, h2corn,
+which serves TLS and the admin API, does not read from an HTTP/1.1 connection, and so learns of its end only from writes
+that fail: with the second heartbeat. The kernel knows at once, so it is asked, by an epoll of our own. Where there is
+no epoll, heartbeats must do. HTTP/2 connections are read all the time and need no help, nor do those that we read.
 
-The HTTP server does not hand out its sockets, so a stream's is found among our own by the address of its peer. With
+h2corn does not hand out its sockets, so a stream's is found among our own by the address of its peer. With
 ten thousand connections a search takes 20 ms, so one search looks for all streams that were opened since the last,
 searches have a small share of the event loop, and each is done slice by slice.
 

@@ -20,6 +20,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
+READS_ON = "zizq.reads_on"
+"""The extension of a scope whose connection is read from while the request is answered."""
 PIECE = 32 * 2**10
 """Bytes that are sent in one go. The HTTP server holds 32 such pieces for a client that does not read, whatever their
 size, and then lets us wait."""
@@ -75,10 +77,9 @@ class Request:
         self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
 
     @property
-    def is_http1(self) -> bool:
-        """Whether it came by HTTP/1, on a connection that carries nothing else."""
-        version: str = self.scope["http_version"]
-        return version.startswith("1")
+    def is_deaf(self) -> bool:
+        """Whether nobody reads from its connection while it is answered."""
+        return is_deaf(self.scope)
 
     @property
     def peer(self) -> tuple[str, int]:
@@ -229,6 +230,15 @@ async def respond(send: Send, response: Response, *, with_body: bool = True) -> 
         await send({"type": "http.response.body", "body": b""})
     else:
         await send({"type": "http.response.body", "body": response.body if with_body else b""})
+
+
+def is_deaf(scope: Scope) -> bool:
+    """Whether nobody reads from the connection of a request while it is answered.
+
+    So it is with HTTP/1, where the connection carries nothing else, unless the server says otherwise.
+    """
+    version: str = scope["http_version"]
+    return version.startswith("1") and READS_ON not in (scope.get("extensions") or {})
 
 
 def target(scope: Scope) -> str:

@@ -94,7 +94,7 @@ class TakeHandler:
         log.debug("stream opened", extra={"fields": {"worker_id": terms.worker_id, "owner": consumer.owner}})
         gone = consumer.close
         watch = asyncio.ensure_future(_watch(request, gone))
-        if request.is_http1:
+        if request.is_deaf:
             self._departures.watch(request.peer, gone)
         dismissed = False
         try:

@@ -1,0 +1,1 @@
+"""The network under the APIs: sockets, HTTP and TLS around ASGI applications."""

@@ -1,0 +1,246 @@
+"""Lets connections in: those that speak HTTP/1.1 are read here, those that speak HTTP/2 are led to h2corn.
+
+One port has to serve both (protocol.md#1.4), and only the first bytes tell. h2corn cannot be handed a connection, so
+the bytes of those that are for it go to and fro, by a socket that nobody else can reach. It starts with the first of
+them: where all clients are Python it is not needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import tempfile
+from collections.abc import Coroutine
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+from zizq.errors import ConfigError
+from zizq.server.descriptors import connections
+from zizq.server.net.http1 import Connection, Exchange
+from zizq.server.net.limits import BACKLOG, Asgi
+from zizq.server.net.native import NativeServer
+from zizq.server.net.relay import End, proxy_line
+from zizq.server.settings import Address, Settings
+
+log = logging.getLogger("zizq.serve")
+
+AT_ONCE = 64
+"""Connections that are let in before others get their turn."""
+SHORT_S = 1.0
+"""How long nobody is let in where descriptors are short."""
+LOOK_S = 1.0
+"""How often silent connections are looked for."""
+
+
+class Front:
+    """Serves an application on a socket that listens, in cleartext.
+
+    Args:
+        address: Which API that is.
+        asgi: The application.
+        settings: The options that all endpoints share.
+        listener: The socket; who made it closes it.
+    """
+
+    def __init__(self, address: Address, asgi: Asgi, settings: Settings, listener: socket.socket) -> None:
+        self.asgi = asgi
+        self.running: set[Exchange] = set()
+        self._settings = settings
+        self._listener = listener
+        self._most = connections(settings.max_connections)
+        self._open: set[Connection | End] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_accepting = False
+        self._is_over = False
+        self._empty = asyncio.Event()
+        self._date = (-1, b"")
+        self._http2 = Http2(address, asgi, settings)
+
+    async def start(self) -> None:
+        """Let connections in."""
+        self.loop = asyncio.get_running_loop()
+        self._accept_more()
+        self._looking = self.loop.call_later(LOOK_S, self._look)
+
+    def stop_soon(self) -> None:
+        """Let nobody in any more; open requests may finish within the shutdown timeout."""
+        self._is_over = True
+        self._looking.cancel()
+        self._accept_no_more()
+        for one in list(self._open):
+            one.stop_soon()
+        self._http2.stop_soon()
+        self._check_empty()
+
+    async def stopped(self) -> None:
+        """Wait until the open requests are through, or have been cut off at the timeout."""
+        try:
+            async with asyncio.timeout(self._settings.drain_timeout / 1000):
+                await self._empty.wait()
+        except TimeoutError:
+            for one in list(self._open):
+                one.cut()
+            for exchange in list(self.running):
+                exchange.cancel()
+            await self._empty.wait()
+        await self._http2.stopped()
+
+    # ── letting in ──
+
+    def _accept_more(self) -> None:
+        if not self._is_accepting and not self._is_over:
+            self._is_accepting = True
+            self.loop.add_reader(self._listener, self._accept)
+
+    def _accept_no_more(self) -> None:
+        if self._is_accepting:
+            self._is_accepting = False
+            self.loop.remove_reader(self._listener)
+
+    def _accept(self) -> None:
+        for _ in range(AT_ONCE):
+            if self._most and len(self._open) >= self._most:
+                # The others wait until one ends.
+                self._accept_no_more()
+                return
+            try:
+                opened, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.warning("nobody is let in for a moment", extra={"fields": {"error": str(error)}})
+                self._accept_no_more()
+                self.loop.call_later(SHORT_S, self._accept_more)
+                return
+            connection = Connection(self)
+            self._open.add(connection)
+            self._begin(self._enter(connection, opened))
+
+    async def _enter(self, connection: Connection, opened: socket.socket) -> None:
+        opened.setblocking(False)
+        try:
+            await self.loop.connect_accepted_socket(lambda: connection, opened)
+        except OSError:
+            opened.close()
+            self.left(connection)
+
+    # ── what connections tell ──
+
+    def date(self) -> bytes:
+        """The line of the header that says when an answer was made."""
+        second = int(self.loop.time())
+        if second != self._date[0]:
+            self._date = (second, f"date: {formatdate(usegmt=True)}\r\n".encode())
+        return self._date[1]
+
+    def left(self, one: Connection | End) -> None:
+        """A connection has ended."""
+        self._open.discard(one)
+        self._accept_more()
+        self._check_empty()
+
+    def ended(self, exchange: Exchange) -> None:
+        """The application is through with a request."""
+        self.running.discard(exchange)
+        self._check_empty()
+
+    def _check_empty(self) -> None:
+        if self._is_over and not self._open and not self.running:
+            self._empty.set()
+
+    def speaks_http2(self, connection: Connection, data: bytes) -> None:
+        """A connection has begun with the preface of HTTP/2: lead it on."""
+        front = End(self.left)
+        front.connection_made(connection.transport)
+        self._open.discard(connection)
+        self._open.add(front)
+        connection.transport.set_protocol(front)
+        connection.transport.pause_reading()
+        self._begin(self._lead(front, proxy_line(connection.client, connection.server) + data))
+
+    async def _lead(self, front: End, opening: bytes) -> None:
+        try:
+            path = await self._http2.path()
+            transport, back = await self.loop.create_unix_connection(lambda: End(lambda end: None), path)
+        except (ConfigError, OSError) as error:
+            log.error("HTTP/2 cannot be served", extra={"fields": {"error": str(error)}})  # noqa: TRY400 - told already
+            front.cut()
+            return
+        transport.write(opening)
+        back.join(front)
+        if front.transport is None:
+            transport.close()
+        else:
+            front.transport.resume_reading()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _look(self) -> None:
+        """Let those go that were silent for too long."""
+        now = self.loop.time()
+        for one in [one for one in self._open if one.due_at <= now]:
+            one.expire()
+        self._looking = self.loop.call_later(LOOK_S, self._look)
+
+
+class Http2:
+    """h2corn on a socket that only we can reach, from the moment that somebody speaks HTTP/2."""
+
+    def __init__(self, address: Address, asgi: Asgi, settings: Settings) -> None:
+        self._address = address
+        self._asgi = asgi
+        self._settings = settings
+        self._starting: asyncio.Task[str] | None = None
+        self._native: NativeServer | None = None
+
+    async def path(self) -> str:
+        """Where it listens; it is started if need be.
+
+        Raises:
+            ConfigError: When it cannot be served; the next call tries again.
+            OSError: When there is no room for its socket; likewise.
+        """
+        if self._starting is None:
+            self._starting = asyncio.ensure_future(self._start())
+        try:
+            return await asyncio.shield(self._starting)
+        except (ConfigError, OSError):
+            self._starting = None
+            raise
+
+    def stop_soon(self) -> None:
+        """Let nobody in any more."""
+        if self._native is not None:
+            self._native.stop_soon()
+
+    async def stopped(self) -> None:
+        """Wait until it has ended."""
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+        if self._native is not None:
+            self._native.stop_soon()
+            await self._native.stopped()
+            self._listener.close()
+            self._folder.cleanup()
+
+    async def _start(self) -> str:
+        self._folder = tempfile.TemporaryDirectory(prefix="zizq-")
+        path = str(Path(self._folder.name) / "http2")
+        self._listener = listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(path)
+            listener.listen(BACKLOG)
+            listener.setblocking(False)
+            native = NativeServer(self._address, self._asgi, self._settings, listener)
+            await native.start()
+        except BaseException:
+            listener.close()
+            self._folder.cleanup()
+            raise
+        self._native = native
+        return path

@@ -1,0 +1,486 @@
+"""HTTP/1.1 on the event loop: the bytes of a connection in, calls of an ASGI application out.
+
+A request is answered without a thread between the socket and the application, each of which would have to be woken
+(docs/decisions/http-server.md). llhttp, by way of httptools, reads the requests: what lengths and chunks mean, and what
+is no HTTP, is not for us to say. Beside that are the rules of one connection here: answers come in the order of the
+requests, nobody sends ahead without bound, and whoever is silent for too long is let go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from http import HTTPStatus
+from typing import Any, Protocol, cast
+from urllib.parse import unquote
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
+
+from zizq.server.http.exchange import READS_ON, Message, Scope
+from zizq.server.net.limits import HEAD_S, IDLE_S, LINGER_S, MAX_FIELDS, MAX_HEAD, OPENING_S, PATIENCE_S, Asgi
+
+log = logging.getLogger("zizq.serve")
+
+PREFACE = b"PRI * HTTP/2.0\r\n"
+"""What a connection begins with that is to speak HTTP/2 (RFC 9113, 3.4)."""
+AHEAD = 16
+"""Requests that a client may send before it has the answer to the first."""
+READ_AHEAD = 128 * 1024
+"""Bytes of a body that are read before anybody asks for them."""
+_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_ASGI = {"version": "3.0", "spec_version": "2.4"}
+_EXTENSIONS: dict[str, dict[str, object]] = {READS_ON: {}}
+_NEVER = math.inf
+
+
+class Host(Protocol):
+    """What a connection needs of who let it in."""
+
+    asgi: Asgi
+    loop: asyncio.AbstractEventLoop
+
+    def date(self) -> bytes:
+        """The line of the header that says when an answer was made."""
+
+    running: set[Exchange]
+    """Those that the application is at."""
+
+    def left(self, one: Connection) -> None:
+        """A connection has ended."""
+
+    def ended(self, exchange: Exchange) -> None:
+        """The application is through with a request."""
+
+    def speaks_http2(self, connection: Connection, data: bytes) -> None:
+        """A connection has begun with the preface of HTTP/2, and is somebody else's from now on."""
+
+
+class Exchange:
+    """A request and its answer: the ASGI callables.
+
+    Args:
+        connection: Where it came from.
+        scope: What is asked for.
+        expects: Whether the client waits to hear that its body is wanted.
+    """
+
+    __slots__ = ("_connection", "_expects", "_framing", "_head", "_is_read", "_pieces", "_waiter", "held", "is_gone",
+                 "is_last", "is_whole", "scope", "task")  # fmt: skip
+
+    def __init__(self, connection: Connection, scope: Scope, *, expects: bool) -> None:
+        self.scope = scope
+        self.task: asyncio.Task[None] | None = None
+        self.is_whole = False
+        """Whether the request has come to its end."""
+        self.is_gone = False
+        """Whether nothing more comes of it, whole or not."""
+        self.is_last = False
+        """Whether the connection ends with the answer; known when that begins."""
+        self.held = 0
+        """Bytes of the body that nobody has asked for yet."""
+        self._connection = connection
+        self._expects = expects
+        self._pieces: list[bytes] = []
+        self._is_read = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._head = b""
+        self._framing: bytes | None = None
+
+    async def receive(self) -> Message:
+        """The next piece of the body, and after that the news that the client has gone."""
+        while not (self._pieces or self.is_gone or (self.is_whole and not self._is_read)):
+            if self._expects:
+                self._expects = False
+                self._connection.write(_CONTINUE)
+            self._waiter = self._connection.host.loop.create_future()
+            await self._waiter
+        if not self._pieces and (self._is_read or not self.is_whole):
+            return {"type": "http.disconnect"}
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces = []
+        self.held = 0
+        self._is_read = self.is_whole
+        if not self.is_whole:
+            self._connection.pace()
+        return {"type": "http.request", "body": body, "more_body": not self.is_whole}
+
+    async def send(self, message: Message) -> None:
+        """Send the head of the answer, or a piece of it.
+
+        Raises:
+            ConnectionResetError: When the client has gone.
+        """
+        connection = self._connection
+        if connection.is_lost:
+            raise ConnectionResetError("the client has gone")
+        if message["type"] == "http.response.start":
+            self._begin(message["status"], message["headers"])
+            return
+        body, more = message.get("body", b""), message.get("more_body", False)
+        if self._framing is not None:
+            body = _chunk(body, more=more) if self._framing else b""
+        if self._head:
+            body, self._head = self._head + body, b""
+        if body:
+            connection.write(body)
+        if not more:
+            connection.finished()
+        elif connection.is_full:
+            await connection.drained()
+
+    def _begin(self, status: int, headers: Any) -> None:
+        """Make the head, which goes with the first piece of the body."""
+        connection = self._connection
+        self.is_last = not self.is_whole or connection.ends_here
+        parts = [_LINES[status], connection.host.date()]
+        has_length = False
+        for name, value in headers:
+            has_length = has_length or name == b"content-length"
+            parts += (name, b": ", value, b"\r\n")
+        if self.scope["method"] == "HEAD" or status in (204, 304):
+            self._framing = b""
+        elif not has_length and self.scope["http_version"] == "1.1":
+            self._framing = b"chunked"
+            parts.append(b"transfer-encoding: chunked\r\n")
+        elif not has_length:
+            self.is_last = True
+        if self.is_last:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"\r\n")
+        self._head = b"".join(parts)
+
+    # ── what the connection tells ──
+
+    def feed(self, piece: bytes) -> None:
+        """A piece of the body came."""
+        self._pieces.append(piece)
+        self.held += len(piece)
+        self.wake()
+
+    def end(self) -> None:
+        """The request is whole."""
+        self.is_whole = True
+        self.wake()
+
+    def leave(self) -> None:
+        """Nothing more comes."""
+        self.is_gone = True
+        self.wake()
+
+    def cancel(self) -> None:
+        """Have the application give up."""
+        if self.task is not None:
+            self.task.cancel()
+
+    def wake(self) -> None:
+        """Let who waits look again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Connection(asyncio.Protocol):
+    """One connection, until it ends or turns out to speak HTTP/2.
+
+    Args:
+        host: Who let it in.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.due_at = host.loop.time() + OPENING_S
+        """When it is let go, by the event loop's clock, unless something comes before."""
+        self.is_lost = True
+        """Whether there is no connection, any more or yet."""
+        self.is_full = False
+        """Whether the client does not read as fast as it is written to."""
+        self.transport: asyncio.Transport
+        self.client: tuple[str, int] | None = None
+        self.server: tuple[str, int] | None = None
+        self._parser: Any = HttpRequestParser(self)
+        self._opening = b""
+        self._is_open = False
+        self._current: Exchange | None = None
+        self._waiting: deque[Exchange] = deque()
+        # The one whose bytes are coming; none between requests, and where no more are wanted.
+        self._reading: Exchange | None = None
+        self._is_last = False
+        self._is_paused = False
+        self._drained: asyncio.Future[None] | None = None
+        self._in_head = False
+        self._head_bytes = 0
+        self._is_wide = False
+        # The status that refuses what came; 0 for none.
+        self._flaw = 0
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._target = b""
+
+    # ── what the transport tells ──
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is there."""
+        self.is_lost = False
+        self.transport = cast("asyncio.Transport", transport)
+        if self._is_last:
+            self.transport.close()
+        self.client, self.server = _address(transport, "peername"), _address(transport, "sockname")
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        if not self._is_open:
+            data = self._opening = self._opening + data
+            if PREFACE.startswith(data[: len(PREFACE)]):
+                if len(data) >= len(PREFACE):
+                    self.host.speaks_http2(self, data)
+                return
+            self._is_open, self._opening = True, b""
+        if self._is_last and self._reading is None:
+            return
+        self._parse(data)
+        if self._flaw:
+            self._refuse(self._flaw)
+        if self._current is not None:
+            if self._current.task is None:
+                self._start(self._current)
+            self.pace()
+
+    def _parse(self, data: bytes) -> None:
+        self._is_wide = len(data) > MAX_HEAD
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            # It is answered as if it had not asked to switch to something else.
+            self._is_last = True
+        except HttpParserError:
+            self._flaw = 400
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD:
+                self._flaw = 431
+
+    def eof_received(self) -> bool:
+        """The client sends no more; it may still read."""
+        self._is_last = True
+        for exchange in self._exchanges():
+            exchange.leave()
+        return self._current is not None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It is gone."""
+        self.is_lost = True
+        for exchange in self._exchanges():
+            exchange.leave()
+        self.resume_writing()
+        self.host.left(self)
+
+    def pause_writing(self) -> None:
+        """The client does not read what is sent to it."""
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        """The client has read, or has gone."""
+        self.is_full = False
+        if self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
+
+    # ── what the parser tells ──
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request came."""
+        self._fields, self._target = [], b""
+        self._in_head, self._head_bytes = True, 0
+        if self._current is None:
+            self.due_at = self.host.loop.time() + HEAD_S
+
+    def on_url(self, target: bytes) -> None:
+        """A piece of what is asked for came."""
+        self._target += target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header came, or behind the body a trailer, of which we want none."""
+        if self._in_head:
+            self._fields.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._in_head = False
+        if len(self._fields) > MAX_FIELDS or ((self._is_wide or self._head_bytes) and _size(self._fields) > MAX_HEAD):
+            self._flaw = 431
+        if self._flaw or self._is_last or len(self._waiting) >= AHEAD:
+            # Those before are answered, and then the connection ends: whoever sent so many sends the rest again.
+            self._is_last = True
+            return
+        exchange = Exchange(self, self._scope(), expects=(b"expect", b"100-continue") in self._fields)
+        self._reading = exchange
+        if not self._parser.should_keep_alive():
+            self._is_last = True
+        if self._current is None:
+            self._current = exchange
+            self.due_at = self.host.loop.time() + PATIENCE_S
+        else:
+            self._waiting.append(exchange)
+
+    def on_body(self, piece: bytes) -> None:
+        """A piece of a body came."""
+        if self._reading is not None:
+            self._reading.feed(piece)
+            self.due_at = self.host.loop.time() + PATIENCE_S
+
+    def on_message_complete(self) -> None:
+        """The last byte of a request came."""
+        if self._reading is not None:
+            self._reading.end()
+            self._reading = None
+            self.due_at = _NEVER
+
+    def _scope(self) -> Scope:
+        path, _, query = _origin(self._target).partition(b"?")
+        text = path.decode("latin-1")
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": self._parser.get_http_version(),
+            "method": self._parser.get_method().decode("latin-1"),
+            "scheme": "http",
+            "path": unquote(text) if "%" in text else text,
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self._fields,
+            "client": self.client,
+            "server": self.server,
+            "extensions": _EXTENSIONS,
+        }
+
+    # ── what the answers tell ──
+
+    @property
+    def ends_here(self) -> bool:
+        """Whether no request is answered after the one that is answered now."""
+        return self._is_last and not self._waiting
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        self.transport.write(data)
+
+    async def drained(self) -> None:
+        """Wait until the client has read enough."""
+        if self._drained is None:
+            self._drained = self.host.loop.create_future()
+        await self._drained
+
+    def finished(self) -> None:
+        """The answer is out: go on with the next request, or end."""
+        done = cast("Exchange", self._current)
+        done.leave()
+        self._current = self._waiting.popleft() if self._waiting else None
+        if self._current is not None and not done.is_last:
+            self._start(self._current)
+        elif done.is_last or self._is_last:
+            self._end(at_once=done.is_whole)
+            return
+        else:
+            self.due_at = self.host.loop.time() + IDLE_S["primary"]
+        self.pace()
+
+    def pace(self) -> None:
+        """Read on, or no further while others have to be answered first."""
+        reading = self._reading
+        is_paused = bool(self._waiting) or (reading is not None and reading.held > READ_AHEAD)
+        if is_paused != self._is_paused and not self.is_lost:
+            self._is_paused = is_paused
+            if is_paused:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    # ── its end ──
+
+    def stop_soon(self) -> None:
+        """Begin no more requests; what is asked already is answered."""
+        self._is_last = True
+        if self._current is None and not self.is_lost:
+            self.transport.close()
+
+    def expire(self) -> None:
+        """Let a client go that has been silent for too long."""
+        if self._reading is not None:
+            # The application has to answer that.
+            self._reading.leave()
+            self._reading, self._is_last, self.due_at = None, True, _NEVER
+        elif self._in_head:
+            self._refuse(408)
+        elif not self.is_lost:
+            self.transport.close()
+
+    def cut(self) -> None:
+        """End it now; what the application does for it goes on."""
+        if not self.is_lost:
+            self.transport.abort()
+
+    def _exchanges(self) -> list[Exchange]:
+        return [] if self._current is None else [self._current, *self._waiting]
+
+    def _refuse(self, status: int) -> None:
+        """Answer what is no request; after those before it the connection just ends."""
+        self._is_last, self._in_head = True, False
+        if self._reading is not None:
+            self._reading.leave()
+            self._reading = None
+        if self._current is None:
+            head = (_LINES[status], self.host.date(), b"content-length: 0\r\nconnection: close\r\n\r\n")
+            self.write(b"".join(head))
+            self._end(at_once=False)
+
+    def _end(self, *, at_once: bool) -> None:
+        """Close; where more may be on its way that nobody wants, not before the client can have read why."""
+        self._is_last, self._reading, self._current = True, None, None
+        self._waiting.clear()
+        if at_once:
+            self.transport.close()
+            return
+        self.due_at = self.host.loop.time() + LINGER_S
+        self.pace()
+        if not self.transport.is_closing():
+            self.transport.write_eof()
+
+    def _start(self, exchange: Exchange) -> None:
+        exchange.task = self.host.loop.create_task(self._run(exchange))
+        self.host.running.add(exchange)
+
+    async def _run(self, exchange: Exchange) -> None:
+        try:
+            await self.host.asgi(exchange.scope, exchange.receive, exchange.send)
+        except Exception:
+            log.exception("the application failed")
+        finally:
+            self.host.ended(exchange)
+            if exchange is self._current:
+                # It has ended without an answer, or inside one.
+                self.cut()
+
+
+def _size(fields: list[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) for name, value in fields)
+
+
+def _chunk(body: bytes, *, more: bool) -> bytes:
+    """A piece of a body whose length is not known before."""
+    chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+    return chunk if more else chunk + b"0\r\n\r\n"
+
+
+def _origin(target: bytes) -> bytes:
+    """The path and query of what a request is for, which may name the server too (RFC 9112, 3.2.2)."""
+    if target.startswith(b"/") or b"://" not in target:
+        return target
+    parts = parse_url(target)
+    return (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
+
+
+def _address(transport: asyncio.BaseTransport, name: str) -> tuple[str, int] | None:
+    address = transport.get_extra_info(name)
+    return None if not address else (address[0], address[1])

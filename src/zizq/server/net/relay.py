@@ -1,0 +1,74 @@
+"""A connection whose bytes go to another one and back, as they are."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+Address = tuple[str, int]
+
+
+class End(asyncio.Protocol):
+    """One of two connections that are as one.
+
+    Args:
+        left: Called when it is gone.
+    """
+
+    due_at = math.inf
+
+    def __init__(self, left: Callable[[Any], None]) -> None:
+        self.other: End | None = None
+        self.transport: asyncio.Transport | None = None
+        self._left = left
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is there."""
+        self.transport = cast("asyncio.Transport", transport)
+
+    def join(self, other: End) -> None:
+        """Be as one with another connection from now on."""
+        self.other, other.other = other, self
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came: they go on."""
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.write(data)
+
+    def pause_writing(self) -> None:
+        """Nobody reads here, so nothing is read there."""
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Somebody has read."""
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It is gone, and so is the other."""
+        self.transport = None
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.close()
+        self._left(self)
+
+    def stop_soon(self) -> None:
+        """Nothing: it ends when those who speak on it want so."""
+
+    def expire(self) -> None:
+        """Nothing: who serves it sees that it is silent."""
+
+    def cut(self) -> None:
+        """End it now."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+def proxy_line(client: Address | None, server: Address | None) -> bytes:
+    """What tells of a client that comes by way of us: the first version of the PROXY protocol."""
+    if client is None or server is None:
+        return b"PROXY UNKNOWN\r\n"
+    kind = "TCP6" if ":" in client[0] else "TCP4"
+    return f"PROXY {kind} {client[0]} {server[0]} {client[1]} {server[1]}\r\n".encode()
