@@ -65,6 +65,9 @@ class FakeInsights:
             for index, name in enumerate(self.names)
         ]
 
+    async def glance(self) -> tuple[Overview, list[QueueInsight]]:
+        return await self.overview(), await self.queues()
+
     async def workers(self) -> list[WorkerInsight]:
         jobs = self.running
         return [

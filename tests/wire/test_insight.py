@@ -103,6 +103,25 @@ async def test_queues_are_told_of_with_their_pauses(place):
         assert [(one.queue, one.paused, one.counts.ready) for one in found] == [("a", True, 0), ("b", True, 1)]
 
 
+async def test_a_glance_is_one_look_at_the_store(place, monkeypatch):
+    async with seen(**place) as server:
+        insights, looks = server.app.insights, []
+        tally = insights._store.tally
+
+        async def counted(now):
+            looks.append(now)
+            # Something else moves meanwhile, so that a second question would look again.
+            insights.recorder.news += 1
+            return await tally(now)
+
+        # Not the look of each second, which would be counted as well.
+        monkeypatch.setattr(insights, "_look_again_s", float("inf"))
+        monkeypatch.setattr(insights._store, "tally", counted)
+        await server.enqueue()
+        overview, [queue] = await insights.glance()
+        assert (overview.counts, queue.counts, len(looks)) == (insight.Counts(ready=1), insight.Counts(ready=1), 1)
+
+
 async def test_streams_are_told_of_with_what_they_hold(place):
     async with seen(**place) as server:
         ids = [await server.enqueue() for _ in range(2)]

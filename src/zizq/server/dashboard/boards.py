@@ -57,9 +57,8 @@ class Boards:
 
     async def overview(self, visit: Visit) -> Response:
         """GET /: all of it at a glance."""
-        return self._views.page(
-            visit, "overview", overview=await self._insights.overview(), oldest=oldest(await self._insights.queues())
-        )
+        overview, queues = await self._insights.glance()
+        return self._views.page(visit, "overview", overview=overview, oldest=oldest(queues))
 
     async def queues(self, visit: Visit) -> Response:
         """GET /queues."""
@@ -109,11 +108,8 @@ class Boards:
     async def sample(self) -> bytes:
         """What is sent to all who watch, as a server-sent event."""
         points = await self._insights.history("second")
-        feed = Feed(
-            overview=await self._insights.overview(),
-            point=points[-1] if points else None,
-            queues=oldest(await self._insights.queues()),
-        )
+        overview, queues = await self._insights.glance()
+        feed = Feed(overview=overview, point=points[-1] if points else None, queues=oldest(queues))
         return b"data: " + msgspec.json.encode(feed) + b"\n\n"
 
     # ── act ──

@@ -24,6 +24,9 @@ class Insights(Protocol):
     async def queues(self) -> list[QueueInsight]:
         """All queues that hold a job or are paused."""
 
+    async def glance(self) -> tuple[Overview, list[QueueInsight]]:
+        """The server as a whole and its queues, by one look at the store."""
+
     async def workers(self) -> list[WorkerInsight]:
         """All open take streams."""
 

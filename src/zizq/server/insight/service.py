@@ -237,6 +237,23 @@ class Insights:
     async def overview(self) -> Overview:
         """The server as a whole."""
         await self._look_again(asked=True)
+        return self._overview()
+
+    async def queues(self) -> list[QueueInsight]:
+        """All queues that hold jobs, held some since the start, or are paused, by name.
+
+        Of many, the later ones are one, which is paused where any of them is.
+        """
+        await self._look_again(asked=True)
+        return self._queues(await self._paused())
+
+    async def glance(self) -> tuple[Overview, list[QueueInsight]]:
+        """The server as a whole and its queues, by one look at the store."""
+        await self._look_again(asked=True)
+        paused = await self._paused()
+        return self._overview(), self._queues(paused)
+
+    def _overview(self) -> Overview:
         return Overview(
             version=self.version,
             uptime_ms=self.uptime_ms(),
@@ -248,24 +265,21 @@ class Insights:
             trouble=self._broker.trouble(),
         )
 
-    async def queues(self) -> list[QueueInsight]:
-        """All queues that hold jobs, held some since the start, or are paused, by name.
+    async def _paused(self) -> set[str]:
+        return {self.recorder.name(queue) for queue in await self._store.paused_queues()}
 
-        Of many, the later ones are one, which is paused where any of them is.
-        """
-        await self._look_again(asked=True)
-        now = self._clock.wall_ms()
-        paused = {self.recorder.name(queue) for queue in await self._store.paused_queues()}
+    def _queues(self, paused: set[str]) -> list[QueueInsight]:
+        now, look = self._clock.wall_ms(), self._look
         marks = self._samples[-1].marks if self._samples else {}
         return [
             QueueInsight(
                 queue=queue,
-                counts=self._look.counts.get(queue, Counts()),
+                counts=look.counts.get(queue, Counts()),
                 flow=self._flow(queue),
-                oldest_ready_ms=_age(self._look.oldest.get(queue), now),
+                oldest_ready_ms=_age(look.oldest.get(queue), now),
                 paused=queue in paused,
             )
-            for queue in sorted({*self._look.counts, *marks, *paused}, key=str.encode)
+            for queue in sorted({*look.counts, *marks, *paused}, key=str.encode)
         ]
 
     async def workers(self) -> list[WorkerInsight]:
