@@ -236,6 +236,23 @@ class ViewConformance(Suite):
                 assert await bench.store.window(of, 10**9, 5, NOW) == ([], 0, 0)
                 assert await bench.store.find(of, ListQuery(), None, False, 5, NOW) is None
 
+    async def test_a_search_goes_through_a_list_in_its_order_whatever_it_is_for(self, tmp_path: Path) -> None:
+        async with self.bench(tmp_path) as bench:
+            jobs = [bench.job("abc"[i % 3], type="stu"[i % 7 % 3], priority=i * 7 % 5) for i in range(60)]
+            await bench.enqueue(*jobs)
+            flying = set(await bench.take_ids(7))
+            order = sorted((job for job in jobs if job.id not in flying), key=lambda job: (job.priority, job.id))
+            for query in (ListQuery(types=("s",)), ListQuery(queues=("b",)), ListQuery(("a", "c"), ("t", "u"))):
+                wanted = [job.id for job in order if query.lets_in(job.queue, job.type)]
+                for backward in (False, True):
+                    walked: list[str] = []
+                    while found := await bench.store.find(
+                        JobList.READY, query, walked[-1] if walked else None, backward, 1, NOW
+                    ):
+                        walked.append(found.window.jobs[0].id)
+                        assert order[found.position].id == walked[-1]
+                    assert walked == (wanted[::-1] if backward else wanted)
+
     async def test_a_search_finds_the_next_job_on_either_side(self, tmp_path: Path) -> None:
         async with self.bench(tmp_path) as bench:
             jobs = [bench.job(queue, type=type) for queue, type in

@@ -288,6 +288,9 @@ class Model:
             self.lists[event.list].choose(event.window, event.matched_position)
             self.notice = f"/{search.text}" + (": begun anew at the other end" if search.is_around else "")
             self._pin()
+        elif event.incomplete:
+            self.notice = f"/{search.text}: too much to search, say the queue as well: queue:NAME"
+            self._next_searches.clear()
         elif again := search.around():
             self._search = again
             self._requests.append(again.request(None))

@@ -129,13 +129,14 @@ class JobChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     job: AdminJob | None = None
 
 
-class FindResult(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="find_result"):
-    """What a search has found."""
+class FindResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event", tag="find_result"):
+    """What a search has found; it is incomplete where the server gave it up before its end."""
 
     server: ServerFacts
     list: ListName
     matched_position: int | None
     window: ShownWindow
+    incomplete: bool = False
 
 
 # ── from the client ──

@@ -15,6 +15,7 @@ from zizq.engine.transitions import Cause
 from zizq.errors import Unavailable
 from zizq.ids import IdGenerator
 from zizq.policy import Defaults
+from zizq.server.insight import feed
 from zizq.server.insight.feed import LAG, REST_S, Feed
 from zizq.store.memory import MemoryStore
 from zizq.testing.clock import LoadedDice, ManualClock
@@ -171,6 +172,27 @@ async def test_a_store_that_cannot_be_read_is_asked_again(monkeypatch):
         now.feed.moved(Cause.DELETE, None)
         now.feed._news.set()
         assert len((await now.told.next()).ready.items) == 3
+
+
+async def test_a_search_that_takes_too_long_is_given_up_and_says_so(monkeypatch):
+    async with scene() as now:
+        await now.told.next()
+        [job_id] = await now.enqueue(1)
+        await now.told.next()
+        search = Find("ready", Start(), "forward", 5)
+        now.feed.find(search)
+        event = await now.told.next()
+        assert (event.matched_position, event.incomplete) == (0, False)
+
+        async def endless(*_):
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(now.store, "find", endless)
+        monkeypatch.setattr(feed, "FIND_S", 0.01)
+        now.feed.find(search)
+        event = await now.told.next()
+        assert (event.matched_position, event.incomplete) == (None, True)
+        assert [job.id for job in event.window.items] == [job_id]
 
 
 async def test_what_happens_while_windows_are_read_is_neither_lost_nor_told_twice(monkeypatch):

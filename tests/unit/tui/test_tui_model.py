@@ -266,6 +266,15 @@ def test_a_search_begins_anew_at_the_other_end_once() -> None:
     assert model.notice == "/card: nothing matches in Ready"
 
 
+def test_a_search_that_the_server_gave_up_is_not_begun_anew() -> None:
+    model = ready()
+    model.find("rare")
+    model.take_requests()
+    model.hear(msgspec.structs.replace(found(ListName.READY, None), incomplete=True))
+    assert model.take_requests() == []
+    assert "queue:NAME" in model.notice
+
+
 def test_a_search_that_is_asked_for_during_another_begins_where_that_one_leads() -> None:
     model = ready()
     model.find("card")

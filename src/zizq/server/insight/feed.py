@@ -50,6 +50,8 @@ REST = 20
 """How many times as long as such a look took it is put off, within these bounds: a busy machine has better to do."""
 WORN_S = 5.0
 """After so long a window that has lost some jobs is read anew, however few they are."""
+FIND_S = 3.0
+"""How long a search may take, in which the client hears of nothing else."""
 MOST_FINDS = 16
 """Searches of a client that wait; of more the first are given up."""
 _ENDLESS = 2**62
@@ -310,14 +312,17 @@ class Feed:
 
     async def _tell_found(self, wish: Find) -> None:
         of, limit = JobList(wish.list), min(wish.limit, events.MAX_LIMIT)
+        position, window, is_incomplete = None, None, False
         try:
-            position, window = await self._found(of, wish, limit)
-        except Unavailable:
-            position, window = None, None
+            async with asyncio.timeout(FIND_S):
+                position, window = await self._found(of, wish, limit)
+        except (TimeoutError, Unavailable):
+            is_incomplete = True
         shown = self._shown(of) if window is None else self._shaped(window.jobs, window.first, window.total, None)
-        await self._tell(
-            events.FindResult(server=self.facts(), list=wish.list, matched_position=position, window=shown)
+        found = events.FindResult(
+            server=self.facts(), list=wish.list, matched_position=position, window=shown, incomplete=is_incomplete
         )
+        await self._tell(found)
 
     async def _found(self, of: JobList, wish: Find, limit: int) -> tuple[int | None, Window | None]:
         query = ListQuery(tuple(wish.query.queues), tuple(wish.query.types))

@@ -16,6 +16,8 @@ from zizq.store.sqlite.checkpoints import Checkpoints
 from zizq.store.sqlite.schema import closed_on_error, connect
 
 T = TypeVar("T")
+STOPPING_S = 0.05
+"""Seconds between two attempts to stop a statement that nobody waits for any more."""
 
 
 class Readers:
@@ -61,7 +63,7 @@ class Readers:
                 self._give_back(db)
 
     async def ask(self, question: Callable[..., T], *arguments: apsw.Connection) -> T:
-        """Ask a question in one of the threads, of a connection that is leased.
+        """Ask a question in one of the threads, of a connection that is leased; it is stopped when nobody waits for it.
 
         Raises:
             Unavailable: When the database cannot be read.
@@ -69,7 +71,8 @@ class Readers:
         if self._checkpoints.lost is not None:
             raise Unavailable(f"the store cannot be read any more ({self._checkpoints.lost})")
         try:
-            return await whatever_happens(asyncio.get_running_loop().run_in_executor(self._pool, question, *arguments))
+            work = asyncio.get_running_loop().run_in_executor(self._pool, question, *arguments)
+            return await whatever_happens(work, *(db.interrupt for db in arguments))
         except apsw.Error as error:
             raise Unavailable(f"the store cannot read just now ({type(error).__name__}: {error})") from error
 
@@ -102,11 +105,22 @@ class Readers:
         return db
 
 
-async def whatever_happens(work: asyncio.Future[T]) -> T:
-    """Wait for work that a thread does with a leased connection, even when cancelled: only then is it free again."""
+async def whatever_happens(work: asyncio.Future[T], *stops: Callable[[], None]) -> T:
+    """Wait for work that a thread does with a leased connection, even when cancelled: only then is it free again.
+
+    Args:
+        work: What is waited for.
+        stops: How to have it end soon, when cancelled.
+    """
     try:
         await asyncio.wait([work])
     except asyncio.CancelledError:
-        await asyncio.wait([work])
+        while not work.done():
+            # Again and again: between two statements there is nothing to stop.
+            for stop in stops:
+                stop()
+            await asyncio.wait([work], timeout=STOPPING_S if stops else None)
+        if not work.cancelled():
+            work.exception()
         raise
     return work.result()

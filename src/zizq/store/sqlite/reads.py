@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from functools import partial
 from typing import TypeVar
 
 from apsw import Connection
@@ -38,7 +37,7 @@ class ReadCalls(Parts):
             async with self._listers.lease() as db:
                 instant = await self._pin(db, now, heard)
                 if instant is not None:
-                    return await self._listers.ask(partial(question, instant))
+                    return await self._listers.ask(lambda _, at=instant: question(at), db)
 
     async def _pin(self, db: Connection, now: int, heard: Callable[[], None]) -> Instant | None:
         """Hold a connection to the last commit; None where a change is half carried out by then."""

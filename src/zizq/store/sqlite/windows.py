@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
 from zizq.engine.lists import JobList, Key, ListQuery, first_of, in_order, key_in
-from zizq.job import JobRecord, Status
+from zizq.job import JobRecord
 from zizq.store import rows
 from zizq.store.sqlite import pages, sql
 from zizq.store.sqlite.change_statements import ready_lanes, unless_pending
 from zizq.store.sqlite.pages import Instant
 from zizq.store.views import Found, Window, find_in, window_in
 
+FEW = 20_000
+"""Of so many jobs the next one is found by looking at all of them: among others it may be far away."""
 MOST_PARTS = 400
 """Ranges that one statement merges at most; of more, SQLite sorts what the list has. It takes 500 at the very most."""
 
@@ -61,9 +63,7 @@ def window(at: Instant, of: JobList, place: int | str, limit: int) -> Window | N
         if key is None:
             return None
         place = listed.position(key) - limit // 2
-    total = listed.total()
-    first = first_of(place, limit, total)
-    return Window(listed.jobs(listed.at(first, min(limit, total), total)), first, total)
+    return listed.window(place, limit)
 
 
 def find(at: Instant, of: JobList, query: ListQuery, beside: str | None, backward: bool, limit: int) -> Found | None:
@@ -77,8 +77,8 @@ def find(at: Instant, of: JobList, query: ListQuery, beside: str | None, backwar
     found = next(Listed(at, of, query).walk(start, backward, 1), None)
     if found is None:
         return None
-    around = window(at, of, found[1], limit)
-    return around and Found(listed.position(found), around)
+    position = listed.position(found)
+    return Found(position, listed.window(position - limit // 2, limit))
 
 
 class Listed:
@@ -101,6 +101,12 @@ class Listed:
         """How many jobs it has."""
         status = rows.STATUS[self._of.status]
         return sum(n for kind, n in pages.tally(self._at).items() if kind[2] == status) - len(self._flying)
+
+    def window(self, place: int, limit: int) -> Window:
+        """So many jobs from a position on, which is drawn back where the list ends too soon."""
+        total = self.total()
+        first = first_of(place, limit, total)
+        return Window(self.jobs(self.at(first, min(limit, total), total)), first, total)
 
     def key(self, job_id: str) -> Key | None:
         """Where a job stands; None where it is not in the list."""
@@ -174,49 +180,54 @@ class Listed:
 
 def _parts(at: Instant, of: JobList, query: ListQuery | None) -> Iterator[Part]:
     """The ranges that make up a list."""
-    condition, values = _conditions(at, of, query)
-    if query is not None and not _kinds(at, of, query):
+    asked = query if query is not None and query != ListQuery() else None
+    kinds = _kinds(at, of, asked) if asked is not None or of is JobList.DEAD else {}
+    if asked is not None and not kinds:
         return
-    if of is JobList.SCHEDULED:
-        text = "SELECT ready_at AS k, id FROM jobs INDEXED BY due WHERE status = 0"
-        yield Part(text + condition, values, "(ready_at, id)")
-    elif of is JobList.READY:
-        text = "SELECT priority AS k, id FROM jobs INDEXED BY ready WHERE status = 1"
-        lanes = ready_lanes(at.db)
-        if len(lanes) > MOST_PARTS:
-            yield Part(text + condition, values, "(priority, id)")
-            return
-        for lane in lanes:
-            yield Part(f"{text} AND queue = ? AND budgets = ?{condition}", (*lane, *values), "(priority, id)")
-    else:
-        text = f"SELECT 0 AS k, id FROM jobs INDEXED BY place WHERE status = {rows.STATUS[Status.DEAD]}"  # noqa: S608
-        kinds: list[Any] = at.db.execute("SELECT queue, type FROM tally WHERE status = 3 AND jobs > 0").fetchall()
-        if len(kinds) > MOST_PARTS:
-            yield Part(text + condition, values, "id")
-            return
+    condition, values = _conditions(at, of, kinds if asked is not None else {})
+    column, index, key = _ORDERED[of]
+    text = f"SELECT {column} AS k, id FROM jobs INDEXED BY {{}} WHERE status = {rows.STATUS[of.status]}"  # noqa: S608
+    if len(kinds) <= MOST_PARTS and (of is JobList.DEAD or (asked is not None and sum(kinds.values()) <= FEW)):
         for kind in kinds:
-            yield Part(f"{text} AND queue = ? AND type = ?{condition}", (*kind, *values), "id")
+            yield Part(f"{text.format('place')} AND queue = ? AND type = ?{condition}", (*kind, *values), key)
+        return
+    lanes = ready_lanes(at.db) if of is JobList.READY else []
+    if of is not JobList.READY or len(lanes) > MOST_PARTS:
+        yield Part(text.format(index) + condition, values, key)
+        return
+    queues = {queue for queue, _ in kinds}
+    for lane in lanes:
+        # Each range is read up to its first job that is asked for: one that has none would be read to its end.
+        if asked is None or lane[0] in queues:
+            yield Part(f"{text.format(index)} AND queue = ? AND budgets = ?{condition}", (*lane, *values), key)
 
 
-def _conditions(at: Instant, of: JobList, query: ListQuery | None) -> tuple[str, tuple[Any, ...]]:
-    """What must hold for each row of a list."""
+_ORDERED = {
+    JobList.SCHEDULED: ("ready_at", "due", "(ready_at, id)"),
+    JobList.READY: ("priority", "ready", "(priority, id)"),
+    JobList.DEAD: ("0", "place", "id"),
+}
+"""By list: the column that comes first in its order, the index that is in this order, and the columns of its key."""
+
+
+def _conditions(at: Instant, of: JobList, kinds: Mapping[tuple[str, str], int]) -> tuple[str, tuple[Any, ...]]:
+    """What must hold for each row of a list; without kinds those of all are in it."""
     text = _unless_leaving(at)
     values: list[Any] = []
     if of is JobList.DEAD:
         text += " AND (purge_at IS NULL OR purge_at > ?)"
         values.append(at.now)
-    if query is not None and query != ListQuery():
-        kinds = _kinds(at, of, query)
+    if kinds:
         text += " AND queue IN (SELECT value FROM json_each(?)) AND type IN (SELECT value FROM json_each(?))"
         values += [_named(queue for queue, _ in kinds), _named(kind for _, kind in kinds)]
     return text, tuple(values)
 
 
-def _kinds(at: Instant, of: JobList, query: ListQuery) -> list[tuple[str, str]]:
-    """The queues and types of the jobs that are looked for, of those that there are."""
-    text = "SELECT queue, type FROM tally WHERE status = ? AND jobs > 0"
-    kinds: list[Any] = at.db.execute(text, (rows.STATUS[of.status],)).fetchall()
-    return [kind for kind in kinds if query.lets_in(*kind)]
+def _kinds(at: Instant, of: JobList, query: ListQuery | None) -> dict[tuple[str, str], int]:
+    """How many jobs there are of each queue and type that is looked for."""
+    text = "SELECT queue, type, jobs FROM tally WHERE status = ? AND jobs > 0"
+    found: Any = at.db.execute(text, (rows.STATUS[of.status],))
+    return {(queue, kind): jobs for queue, kind, jobs in found if query is None or query.lets_in(queue, kind)}
 
 
 def _named(names: Iterable[str]) -> str:
