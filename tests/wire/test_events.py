@@ -225,6 +225,16 @@ async def test_dead_jobs_are_shown_to_those_who_ask_and_can_be_brought_back(plac
         assert await watching.changes(2) == [("dead_removed", first, False), ("ready", first, True)]
 
 
+async def test_a_queue_is_paused_and_goes_on(place):
+    async with served(**place) as server, server.watching() as watching:
+        for kind, paused in (("pause_queue", {"q"}), ("resume_queue", set())):
+            await watching.wish(type=kind, queue="q")
+            # What is no name of a queue is not paused, and ends nothing.
+            await watching.wish(type=kind, queue="q,r")
+            await watching.subscribe("ready", 5, "head")
+            assert set(await server.broker._store.paused_queues()) == paused
+
+
 async def test_what_cannot_be_understood_is_passed_over():
     async with served() as server, server.watching() as watching:
         for text in ("", "{", "[]", '{"type": "nothing"}', '{"type": "subscribe"}', '{"type": "find", "list": "x"}'):
@@ -285,8 +295,10 @@ async def test_whoever_may_read_sees_and_changes_nothing(tmp_path):
             assert refusal.value.response.status_code == status
         async with server.watching(Authorization=bearer(reader)) as watching:
             await watching.wish(type="delete_job", id=job_id)
-            while not server.server.app.auth.refused["scope"] > 1:
+            await watching.wish(type="pause_queue", queue="q")
+            while not server.server.app.auth.refused["scope"] > 2:
                 await watching.next("heartbeat")
+            assert await server.broker._store.paused_queues() == {}
             assert ids((await watching.subscribe("ready", 5, "head"))["ready"]) == [job_id]
         async with server.watching(Authorization=bearer(manager)) as watching:
             await watching.wish(type="delete_job", id=job_id)

@@ -22,6 +22,8 @@ from zizq.tui.model import TABS, Model
 from zizq.tui.search import HINT
 from zizq.tui.widgets import Detail, Header, Lines, Status, TabBar, Table
 from zizq.wire.events import AdminJob, ListName
+from zizq.wire.insight import QueueInsight
+from zizq.words import count
 
 SIDE_BY_SIDE = 140
 """From how many columns on the details stand beside the table, and not below it."""
@@ -66,6 +68,7 @@ class Top(App[None]):
             ("p", "pause"),
             ("D", "delete"),
             ("r", "retry"),
+            ("P", "pause_queue"),
             ("question_mark", "help"),
             ("q", "quit"),
             ("ctrl+c", "abandon"),
@@ -227,6 +230,19 @@ class Top(App[None]):
         job, jobs = self.model.target(), self.model.job_list
         if job is not None and jobs is not None and jobs.name is ListName.DEAD:
             self.push_screen(Question("Retry this job?", _about(job)), lambda yes: self._retry(job, yes))
+
+    def action_pause_queue(self) -> None:
+        """Pause the queue, or let it go on, once the user said yes."""
+        queue = self.model.queue
+        if queue is not None:
+            text = "Resume this queue?" if queue.paused else "Pause this queue? No worker gets a job of it any more."
+            about = [queue.queue, f"{count(queue.counts.ready)} ready", f"{count(queue.counts.in_flight)} in flight"]
+            self.push_screen(Question(text, about), lambda yes: self._pause_queue(queue, yes))
+
+    def _pause_queue(self, queue: QueueInsight, is_yes: bool | None) -> None:
+        if is_yes:
+            self.model.pause_queue(queue)
+            self.draw()
 
     def _delete(self, job: AdminJob, is_yes: bool | None) -> None:
         if is_yes:

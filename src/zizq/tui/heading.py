@@ -161,6 +161,7 @@ HELP = (
     ("p", "pause the display, and go on"),
     ("D", "delete the job, once you said yes"),
     ("r", "retry the dead job, once you said yes"),
+    ("P", "pause or resume the queue, once you said yes"),
     ("?", "this page"),
     ("q", "quit"),
 )

@@ -20,7 +20,7 @@ from zizq.tui.search import Search
 from zizq.tui.shelf import Shelf, shelves
 from zizq.wire import events
 from zizq.wire.events import AdminJob, ListName, ServerFacts
-from zizq.wire.insight import FailureInsight, JobInsight, Overview
+from zizq.wire.insight import OTHERS, FailureInsight, JobInsight, Overview, QueueInsight
 
 RESYNC_S = 1.0
 """Seconds between two requests for the same list, unless the user goes elsewhere in it."""
@@ -397,6 +397,13 @@ class Model:
             return None
         return self.detailed if self.is_detailed and self.detailed is not None else jobs.selected
 
+    @property
+    def queue(self) -> QueueInsight | None:
+        """The selected queue; None in another tab, and where many queues share a row."""
+        shelf: Shelf[QueueInsight] = self.shelves["queues"]
+        chosen = shelf.values[shelf.cursor.row] if self.tab is Tab.QUEUES and shelf.values else None
+        return None if chosen is None or chosen.queue == OTHERS else chosen
+
     def delete(self, job: AdminJob) -> None:
         """Delete a job."""
         self._do(events.DeleteJob(job.id), f"asked to delete {job.id}")
@@ -405,6 +412,13 @@ class Model:
         """Make a dead job ready again."""
         self._do(events.RetryJob(job.id), f"asked to retry {job.id}")
         self.lists[ListName.DEAD].is_stale = True
+
+    def pause_queue(self, queue: QueueInsight) -> None:
+        """Pause a queue, or let a paused one go on."""
+        if queue.paused:
+            self._do(events.ResumeQueue(queue.queue), f"asked to resume {queue.queue}")
+        else:
+            self._do(events.PauseQueue(queue.queue), f"asked to pause {queue.queue}")
 
     def _do(self, request: events.Wish, notice: str) -> None:
         if self.link.is_up:

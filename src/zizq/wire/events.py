@@ -213,6 +213,18 @@ class RetryJob(msgspec.Struct, frozen=True, tag_field="type", tag="retry_job"):
     id: _Name
 
 
+class PauseQueue(msgspec.Struct, frozen=True, tag_field="type", tag="pause_queue"):
+    """Hand out no job of a queue any more."""
+
+    queue: _Name
+
+
+class ResumeQueue(msgspec.Struct, frozen=True, tag_field="type", tag="resume_queue"):
+    """Hand out jobs of a queue again."""
+
+    queue: _Name
+
+
 class Find(msgspec.Struct, frozen=True, tag_field="type", tag="find"):
     """Look for a job."""
 
@@ -223,7 +235,9 @@ class Find(msgspec.Struct, frozen=True, tag_field="type", tag="find"):
     query: Query = Query()
 
 
-Wish = Subscribe | SetDetailLevel | DeleteJob | RetryJob | Find
+Deed = DeleteJob | RetryJob | PauseQueue | ResumeQueue
+"""What changes something."""
+Wish = Subscribe | SetDetailLevel | Find | Deed
 
 _decoder = msgspec.json.Decoder(Wish)
 

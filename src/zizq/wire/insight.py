@@ -11,6 +11,10 @@ from msgspec import UNSET, UnsetType
 
 from zizq.job import ErrorRecord
 
+OTHERS = "(other)"
+"""What the queues are called together that are too many to be told of one by one. A queue of this very name would be
+counted with them."""
+
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs by status."""

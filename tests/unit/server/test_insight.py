@@ -13,9 +13,9 @@ from zizq.server.insight.failures import MOST_GROUPS, MOST_IDS, Failures
 from zizq.server.insight.history import MINUTES, SECONDS, History
 from zizq.server.insight.keeping import Keeping
 from zizq.server.insight.listview import ListView, turns
-from zizq.server.insight.recorder import MOST_QUEUES, NOTHING, OTHERS, Mark, Recorder, Spread, together
+from zizq.server.insight.recorder import MOST_QUEUES, NOTHING, Mark, Recorder, Spread, together
 from zizq.store.views import window_in
-from zizq.wire.insight import Counts
+from zizq.wire.insight import OTHERS, Counts
 
 NOW = 1_790_000_040_000
 MINUTE = 60_000

@@ -132,6 +132,16 @@ async def test_only_a_dead_job_is_retried_after_a_yes() -> None:
         assert events.RetryJob(ID.format(0)) in model_of(pilot).take_requests()
 
 
+async def test_a_queue_is_paused_only_after_a_yes_and_only_where_queues_are_shown() -> None:
+    async with screen((80, 24)) as pilot:
+        await pilot.press("P", "y", "4", "P", "n", "P", "enter")
+        assert not any(isinstance(one, events.PauseQueue) for one in model_of(pilot).take_requests())
+        queue = model_of(pilot).queue
+        assert queue is not None
+        await pilot.press("P", "y")
+        assert model_of(pilot).take_requests() == [events.PauseQueue(queue.queue)]
+
+
 async def test_what_is_typed_after_a_slash_is_searched_for() -> None:
     async with screen((80, 24)) as pilot:
         await pilot.press("slash", *"queue", "colon", *"me q", "enter")

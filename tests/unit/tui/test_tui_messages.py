@@ -65,6 +65,8 @@ def test_what_cannot_be_read_is_no_event(text: str | bytes) -> None:
         (events.SetDetailLevel(True), '{"type":"set_detail_level","detail":true}'),
         (events.DeleteJob(ID.format(1)), f'{{"type":"delete_job","id":"{ID.format(1)}"}}'),
         (events.RetryJob("a"), '{"type":"retry_job","id":"a"}'),
+        (events.PauseQueue("q"), '{"type":"pause_queue","queue":"q"}'),
+        (events.ResumeQueue("q"), '{"type":"resume_queue","queue":"q"}'),
         (
             events.Find(
                 list=ListName.READY,

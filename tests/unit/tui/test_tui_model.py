@@ -24,6 +24,7 @@ from zizq.tui.cursor import Edge
 from zizq.tui.model import RELOOK_S, RESYNC_S, TABS, Model, Tab
 from zizq.wire import events
 from zizq.wire.events import FindResult, ListName, ShownWindow
+from zizq.wire.insight import Counts, Flow, QueueInsight
 
 EMPTY = ShownWindow(items=[], first_position=0, total=0)
 
@@ -411,6 +412,24 @@ def test_jobs_are_deleted_and_retried() -> None:
     model.delete(job(1))
     model.retry(job(2))
     assert model.take_requests() == [events.DeleteJob(ID.format(1)), events.RetryJob(ID.format(2))]
+
+
+def test_a_paused_queue_goes_on_and_many_queues_in_a_row_are_left_alone() -> None:
+    model = told()
+    model.choose_tab(Tab.QUEUES)
+    queues = [
+        QueueInsight(queue=name, counts=Counts(), flow=Flow(), paused=name == "b") for name in ("(other)", "a", "b")
+    ]
+    model.read("queues", msgspec.json.encode(queues))
+    assert model.queue is None
+    wanted = []
+    for _ in range(2):
+        model.move(1)
+        assert model.queue is not None
+        model.take_requests()
+        model.pause_queue(model.queue)
+        wanted += model.take_requests()
+    assert wanted == [events.PauseQueue("a"), events.ResumeQueue("b")]
 
 
 def test_only_jobs_can_be_deleted() -> None:

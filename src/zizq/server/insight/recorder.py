@@ -12,11 +12,10 @@ from typing import NamedTuple
 
 from zizq.engine.transitions import Cause
 from zizq.job import JobRecord, Status
+from zizq.wire.insight import OTHERS
 
 MOST_QUEUES = 200
 """Queues that are told apart by name; what is in the others is counted as in one."""
-OTHERS = "(other)"
-"""What that one is called. A queue of this very name would be counted with them."""
 BITS = 64
 SAMPLES = 64
 """Jobs of a batch whose times are noted, at the most about twice so many."""

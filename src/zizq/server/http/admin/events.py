@@ -9,11 +9,13 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from zizq.clock import Clock
-from zizq.engine.changes import Change, Delete, Retry
+from zizq.engine.changes import Delete, Retry
 from zizq.engine.selection import Selection
 from zizq.errors import Denied, NotPermitted, Refusal
+from zizq.job import check_name
 from zizq.server.access import Caller
 from zizq.server.auth import Auth
 from zizq.server.catalog import Catalog
@@ -21,7 +23,7 @@ from zizq.server.http.exchange import Receive, Scope, Send
 from zizq.server.http.gate import check_admin, note_refusal
 from zizq.server.insight.feed import Feed
 from zizq.wire import operations as op
-from zizq.wire.events import DeleteJob, Find, RetryJob, SetDetailLevel, Subscribe, wish_in
+from zizq.wire.events import Deed, DeleteJob, Find, PauseQueue, ResumeQueue, SetDetailLevel, Subscribe, wish_in
 from zizq.wire.faults import STATUS
 
 log = logging.getLogger("zizq.api.admin")
@@ -44,7 +46,7 @@ class EventHandler:
 
     Args:
         make_feed: Makes what tells one client, of what sends to it.
-        catalog: Deletes and retries jobs.
+        catalog: Deletes and retries jobs, and pauses queues.
         clock: Measures how long a client stayed.
         auth: Knows who may call.
     """
@@ -141,21 +143,29 @@ class EventHandler:
                 feed.set_detail(wish)
             elif isinstance(wish, Find):
                 feed.find(wish)
-            elif isinstance(wish, DeleteJob):
-                await self._change(wish.id, Delete(), caller, scope)
-            elif isinstance(wish, RetryJob):
-                await self._change(wish.id, Retry(), caller, scope)
+            elif wish is not None:
+                await self._act(wish, caller, scope)
 
-    async def _change(self, job_id: str, change: Change, caller: Caller | None, scope: Scope) -> None:
-        """Change a job; there is no answer but the event that comes of it."""
+    async def _act(self, deed: Deed, caller: Caller | None, scope: Scope) -> None:
+        """Change something; there is no answer but what comes of it."""
         try:
             if caller is not None:
                 caller.check_scope(op.Scope.MANAGE)
-            await self._catalog.change(Selection(ids=frozenset([job_id])), None, change)
+            await self._do(deed)
         except Denied as refusal:
             note_refusal(self._auth, refusal, scope, caller)
         except Refusal as refusal:
-            log.warning("job not changed", extra={"fields": {"id": job_id, "reason": str(refusal)}})
+            log.warning("wish not granted", extra={"fields": {**asdict(deed), "reason": str(refusal)}})
+
+    async def _do(self, deed: Deed) -> None:
+        if isinstance(deed, PauseQueue):
+            check_name("queue", deed.queue)
+            await self._catalog.pause_queue(deed.queue)
+        elif isinstance(deed, ResumeQueue):
+            await self._catalog.resume_queue(deed.queue)
+        else:
+            change = Delete() if isinstance(deed, DeleteJob) else Retry()
+            await self._catalog.change(Selection(ids=frozenset([deed.id])), None, change)
 
 
 def _is_of_this_site(scope: Scope) -> bool:
