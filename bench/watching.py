@@ -1,7 +1,8 @@
 """What it costs to watch: the server's processor time for each job that a worker drains, and how fast that goes.
 
-Three kinds of server take turns: one that records nothing, one as it is, and one whose lists a client looks at over
-`GET /events`. They differ by a few parts in a hundred, so the figures are medians of many rounds.
+Four kinds of server take turns: one that records nothing, one as it is, one whose lists a client looks at over
+`GET /events`, and one that is looked at as a page of the dashboard and `zizq top` do. They differ by a few parts in a
+hundred, so the figures are medians of many rounds.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, suppress
 from statistics import median
+from urllib.request import urlopen
 
 from bench import throughput
 from bench.programs import Program, Server, scratch, serve_command, working
@@ -39,18 +41,25 @@ class Watched(Server):
             fields = self.line()["fields"]
             if "api" in fields:
                 found[fields["api"]] = fields["addr"]
-        self.url, self.events = f"http://{found['primary']}", f"ws://{found['admin']}/events"
+        self.url, self.admin = f"http://{found['primary']}", found["admin"]
 
 
-KINDS = {"nothing is recorded": (False, False), "as it is": (True, False), "a client of the events": (True, True)}
-"""Whether the server records, and whether somebody looks."""
+LOOKS = {"events": "events", "page": "live", "top": "insight/overview"}
+"""What somebody looks at: the lists over events, the feed of a page, and what `zizq top` asks for each second."""
+KINDS: dict[str, tuple[bool, tuple[str, ...]]] = {
+    "nothing is recorded": (False, ()),
+    "as it is": (True, ()),
+    "a client of the events": (True, ("events",)),
+    "a dashboard and top": (True, ("events", "page", "top")),
+}
+"""Whether the server records, and what somebody looks at."""
 
 
-def drain(mode: str, jobs: int, *, records: bool, looks: bool) -> tuple[float, float]:
+def drain(mode: str, jobs: int, *, records: bool, looks: Sequence[str]) -> tuple[float, float]:
     """Drain a queue; returns the server's microseconds for each job, and jobs a second."""
     with scratch() as folder, Watched(folder / "store", mode, records=records) as server:
         throughput.bulk(server, jobs)
-        with _looking(server.events) if looks else nullcontext():
+        with looking(server.admin, looks):
             before = server.cpu()
             with working(server, jobs) as worker:
                 done = worker.line()
@@ -60,15 +69,37 @@ def drain(mode: str, jobs: int, *, records: bool, looks: bool) -> tuple[float, f
 
 
 @contextmanager
-def _looking(url: str) -> Iterator[None]:
-    """A client that reads all it is told."""
+def looking(admin: str, looks: Sequence[str]) -> Iterator[None]:
+    """Have somebody look at these, who reads all that comes."""
     from websockets.sync.client import connect
 
-    with connect(url, max_size=None) as socket:
-        socket.recv()
-        reader = threading.Thread(target=lambda: [None for _ in socket], daemon=True)
-        reader.start()
+    with ExitStack() as stack:
+        if "events" in looks:
+            socket = stack.enter_context(connect(f"ws://{admin}/{LOOKS['events']}", max_size=None))
+            socket.recv()
+            threading.Thread(target=lambda: [None for _ in socket], daemon=True).start()
+        if "page" in looks:
+            threading.Thread(target=_read_on, args=(f"http://{admin}/{LOOKS['page']}",), daemon=True).start()
+        if "top" in looks:
+            is_over = threading.Event()
+            stack.callback(is_over.set)
+            threading.Thread(target=_ask_on, args=(f"http://{admin}/{LOOKS['top']}", is_over), daemon=True).start()
         yield
+
+
+def _read_on(url: str) -> None:
+    """Read a stream for as long as there is one."""
+    with suppress(OSError), urlopen(url) as stream:
+        for _ in stream:
+            pass
+
+
+def _ask_on(url: str, is_over: threading.Event) -> None:
+    """Ask each second."""
+    with suppress(OSError):
+        while not is_over.wait(1.0):
+            with urlopen(url) as answer:
+                answer.read()
 
 
 def run(command: str, *, rounds: int, size: float, modes: Sequence[str]) -> Table:
