@@ -68,6 +68,26 @@ async def test_the_overview_counts_a_million_and_draws_its_charts(stage: Stage) 
         ).to_be_visible()
 
 
+async def test_a_chart_says_its_last_values_where_nobody_points_at_it(stage: Stage) -> None:
+    async with stage.page("/") as page:
+        for chart, names in {"flow": 3, "depth": 5, "wait": 2, "run": 2, "oldest": 1}.items():
+            values = page.locator(f"[data-chart='{chart}'] .u-series:not(:first-child) .u-value")
+            await expect(values).to_have_text([re.compile(r"^[0-9][0-9,.]*( \w+)*$")] * names)
+
+
+async def test_long_names_of_queues_are_cut_in_the_live_list_too(stage: Stage) -> None:
+    before = stage.insights.names
+    async with stage.page("/") as page:
+        try:
+            stage.insights.names = ("x" * 100,)
+            link = page.locator("#oldest a")
+            await expect(link).to_have_count(1)
+            await expect(link).to_have_text("x" * 40 + "…")
+            await expect(link).to_have_attribute("title", "x" * 100)
+        finally:
+            stage.insights.names = before
+
+
 async def test_figures_change_while_one_looks(stage: Stage) -> None:
     before = stage.insights.counts
     async with stage.page("/") as page:
@@ -89,6 +109,9 @@ async def test_lists_are_read_anew_while_one_looks(stage: Stage) -> None:
             await expect(page.get_by_role("row", name="reports")).to_contain_text("paused")
         finally:
             await stage.pauses.resume_queue("reports")
+    async with stage.page("/crons") as page:
+        await page.evaluate("document.querySelector('[data-refresh]').id = 'old'")
+        await expect(page.locator("#old")).to_have_count(0)
 
 
 async def test_the_palette_leads_to_pages_queues_and_jobs_by_keys_alone(stage: Stage) -> None:
@@ -146,6 +169,11 @@ async def test_a_phone_needs_no_scrolling_to_the_side(stage: Stage) -> None:
         for path in [*PAGES, f"/jobs/{stage.dead[20]}", "/jobs/all?action=delete&status=dead"]:
             await page.goto(path)
             assert await page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        await page.goto(f"/jobs/{stage.dead[20]}")
+        await page.get_by_text("Delete…").click()
+        box = await page.locator(".menu[open] form").bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= 360
 
 
 async def test_everything_that_can_be_used_has_a_name(stage: Stage) -> None:

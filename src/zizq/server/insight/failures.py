@@ -71,7 +71,8 @@ class Failures:
             job: The job after it.
             error: What is known of it.
         """
-        message = error.message.lstrip()[:MESSAGE].partition("\n")[0].rstrip()
+        message = error.message.lstrip()[: MESSAGE + 1].partition("\n")[0].rstrip()
+        message = message if len(message) <= MESSAGE else f"{message[: MESSAGE - 1]}…"
         error_type = error.error_type and error.error_type[:MESSAGE]
         key = (job.type, error_type, _DIGITS.sub("0", message))
         group = self._groups.get(key)

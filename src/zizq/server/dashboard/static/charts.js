@@ -41,6 +41,14 @@ function columns({ series }) {
   return [points.map((point) => point.at / 1000), ...series.map(([, , value]) => points.map((point) => value(point, seconds)))];
 }
 
+// What the legend says: the value that is pointed at, or else the last.
+function shown(form) {
+  return (plot, value, index, at) => {
+    const known = at == null ? plot.data[index].at(-1) : value;
+    return known == null ? "—" : form(known);
+  };
+}
+
 function options({ form, series }, width) {
   const axis = { stroke: colour("faint"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
   return {
@@ -55,7 +63,7 @@ function options({ form, series }, width) {
     ],
     series: [
       {},
-      ...series.map(([label, name]) => ({ label, stroke: colour(name), width: 1.6, points: { show: false }, value: (_, value) => (value == null ? "" : form(value)) })),
+      ...series.map(([label, name]) => ({ label, stroke: colour(name), width: 1.6, points: { show: false }, value: shown(form) })),
     ],
   };
 }

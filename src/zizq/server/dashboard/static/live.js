@@ -1,5 +1,5 @@
 // The live figures: one stream of samples, only while the page is seen.
-import { count, rate, span } from "./texts.js";
+import { clip, count, rate, span } from "./texts.js";
 
 const FORMS = { count, rate, span };
 const RETRY_MS = 5000;
@@ -46,7 +46,8 @@ function row(one, most) {
   name.scope = "row";
   const link = document.createElement("a");
   link.href = `/jobs?${new URLSearchParams({ queue: one.queue, status: "ready", order: "asc" })}`;
-  link.textContent = one.queue;
+  link.textContent = clip(one.queue, 40);
+  link.title = one.queue;
   name.append(link);
   const meter = document.createElement("meter");
   meter.max = most || 1;

@@ -8,6 +8,11 @@ export function count(value) {
   return value == null ? NOTHING : number.format(Math.round(value));
 }
 
+export function clip(text, most) {
+  const characters = [...text];
+  return characters.length > most ? `${characters.slice(0, most).join("")}…` : text;
+}
+
 export function rate(value) {
   if (value == null) return NOTHING;
   return value > 0 && value < 10 ? oneDigit.format(value) : count(value);
