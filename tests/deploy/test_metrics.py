@@ -32,12 +32,15 @@ def work(client: SyncClient) -> None:
                 client.report_failure(job.id, "no")
             if job.id == ids[2]:
                 break
+    # What the stream held may be given back only in a moment.
+    client.enqueue_raw("t", 4, queue="q")
 
 
-@pytest.fixture(scope="module")
-def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """What GET /metrics answers on the port that prometheus.yml asks."""
-    with ServerProcess(tmp_path_factory.mktemp("root"), admin=True) as server:
+@pytest.fixture(scope="module", params=["folder", "postgres"])
+def exposed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """What GET /metrics answers on the port that prometheus.yml asks, for each kind of store."""
+    store = [] if request.param == "folder" else ["--store", request.getfixturevalue("all_databases").fresh()]
+    with ServerProcess(tmp_path_factory.mktemp("root"), *store, admin=True) as server:
         with SyncClient(server.url) as client:
             work(client)
         url = f"{server.admin_url if ON_ADMIN_PORT else server.url}/metrics"
@@ -58,6 +61,19 @@ def test_the_server_measures_it(name: str, exposed: str) -> None:
     # OpenMetrics leaves the end of a counter's name out.
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", exposed, re.MULTILINE))
     assert METRICS[name].kind in (kinds.get(name), kinds.get(name.removesuffix("_total")))
+
+
+@pytest.mark.acceptance
+def test_it_names_things_as_prometheus_has_it(exposed: str) -> None:
+    kinds = dict(re.findall(r"^# TYPE (zizq_\S+) (\S+)$", exposed, re.MULTILINE))
+    texts = dict(re.findall(r"^# HELP (zizq_\S+) (.+)$", exposed, re.MULTILINE))
+    assert kinds.keys() == texts.keys() > {"zizq_jobs"}
+    assert {name for name, kind in kinds.items() if kind == "counter"} == {
+        name for name in kinds if name.endswith("_total")
+    }
+    # Times are in seconds and sizes in bytes, and no name has another unit.
+    assert all(name.endswith("_seconds") for name, kind in kinds.items() if kind == "histogram")
+    assert not [name for name in kinds if re.search(r"_(ms|us|millis\w*|kib|mib|bytes_\w+|seconds_\w+)$", name)]
 
 
 @pytest.mark.acceptance
