@@ -68,6 +68,11 @@ async def append(client: zizq.Client, jobs: int, rate: int) -> None:
     await folded(client, jobs, {"items": [123456789]}, APPEND)
 
 
+async def objects(client: zizq.Client, jobs: int, rate: int) -> None:
+    """The same with an object of 36 bytes for the list."""
+    await folded(client, jobs, {"items": [{"id": 123456789, "name": "abcdefgh"}]}, APPEND)
+
+
 async def count(client: zizq.Client, jobs: int, rate: int) -> None:
     """The same with a number for the sum of a job that waits."""
     await folded(client, jobs, payload() | {"count": 1}, COUNT)
@@ -119,7 +124,7 @@ def connected_sync(url: str, jobs: int) -> dict[str, float]:
 
 def main() -> None:
     """Enqueue as the command line says."""
-    shapes = {"single": single, "bulk": bulk, "paced": paced, "append": append, "count": count}
+    shapes = {"single": single, "bulk": bulk, "paced": paced, "append": append, "objects": objects, "count": count}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shape", choices=[*shapes, "single-sync"])
     parser.add_argument("--url", required=True)

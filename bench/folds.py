@@ -15,7 +15,7 @@ from bench.enqueuer import APPENDED
 from bench.programs import Server, enqueuing, serving
 from bench.report import Table, rate
 
-SHAPES = ("append", "count")
+SHAPES = ("append", "objects", "count")
 JOBS = 10_000
 GOAL = 2000
 """Folds a second, in either mode."""

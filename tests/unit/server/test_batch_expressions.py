@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
+import zizq
 from unit.server.processes import ENDLESS, MIB, children, needs_proc, some_jq
 from zizq.errors import BadRequest, Unavailable, Unprocessable
 from zizq.server.jq import Folded, Jq
+from zizq.server.jq_process import is_plain
 
 SUM = "$existing + $new"
 pack = msgspec.msgpack.encode
@@ -260,6 +262,54 @@ async def test_what_comes_of_it_does_not_depend_on_how_payloads_are_divided() ->
         news = [pack({"n": n, "a": n / 2}) for n in range(5)]
         together = await jq.fold(pack({"n": 0}), "true", fold, news)
         assert together == (await one_by_one(jq, "true", fold, pack({"n": 0}), news), 5, None)
+
+
+BUILT = [
+    zizq.Batch(".items", limit=1000, key="a"),
+    zizq.Batch('.to["the list"]', limit=1000, key="a", dedup=True),
+    zizq.Batch(".lists[0].ids", limit=1000, key="a", sorted=True),
+    zizq.RawBatch(when="true", fold="$existing | .count += $new.count", key="a"),
+]
+
+
+@pytest.mark.parametrize("batch", BUILT, ids=lambda batch: batch.fold)
+def test_of_a_chain_of_plain_expressions_only_the_last_result_is_written(batch: zizq.Batch | zizq.RawBatch) -> None:
+    assert is_plain(batch.when, batch.fold)
+
+
+@pytest.mark.parametrize(
+    "fold",
+    [
+        "$existing | to_entries", "[$existing[]]", "$existing | ..", "$existing * $new", "$existing - $new", "1e308",
+        "1.5", '"\\(.)"', "{a: $new}", "$existing | .a |= 1", "$existing, $new", "$existing | tojson", "@text", "env",
+        "$existing / 0", "$existing /// $new", "infinite", "lengthy", "$__loc__", "1" * 400, " + ".join(["$new"] * 10),
+        "$existing == $new and " * 10_000 + "$new - 1",
+    ],
+    ids=lambda fold: fold[:30],
+)  # fmt: skip
+def test_what_could_go_wrong_on_the_way_is_looked_at_step_by_step(fold: str) -> None:
+    assert not is_plain("true", fold)
+
+
+async def test_a_chain_of_plain_expressions_ends_where_it_ends_one_by_one() -> None:
+    fold, when = "$existing | .ids += $new.ids | .last = $new", "($existing.ids + $new.ids) | length <= 100"
+    news = [{"ids": [n], "b": n, "a": 2**64 - 1 - n} for n in range(200)]
+    start = {"ids": [], "b": 0.5}
+    assert await folded(when, fold, start, *news) == (start | {"ids": list(range(100)), "last": news[99]}, 100, None)
+    payload, count, error = await folded("true", fold, start, *news[:99], {"ids": "text"}, *news)
+    assert (payload["ids"], count) == (list(range(99)), 99)
+    assert error is not None
+    assert error.endswith('and string ("text") cannot be added')
+    assert (await folded("true", "$new | .n = $existing.n + $new.s", {"n": 0}, *[{"s": 1}] * 130))[0]["n"] == 130
+
+
+async def test_a_number_that_grows_too_large_is_an_error_of_its_own_fold_even_if_a_later_one_had_mended_it() -> None:
+    fold = "$new | .sum = $existing.n + $new.n"
+    payload, count, error = await folded("true", fold, {"n": 1.5e308}, {"n": 1e308}, {"n": 0}, {"n": 0})
+    assert (payload, count) == ({"n": 1.5e308}, 0)
+    assert error is not None
+    assert "infinite" in error
+    assert (await folded("true", "$existing + $existing", 1e99, *[0] * 800))[1] == 695
 
 
 async def test_a_result_may_be_nested_as_deeply_as_any_payload() -> None:
