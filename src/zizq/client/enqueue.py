@@ -143,7 +143,8 @@ class Enqueue(msgspec.Struct, frozen=True):
     def _check_company(self) -> None:
         """Hold what may keep it from becoming a job of its own to its rules."""
         if self.unique_key is not None and not isinstance(self.unique_key, str):
-            raise ConfigError(f"unique_key={self.unique_key!r} is not text: give the key itself")
+            remedy = "give the key itself; Unique(...).key_for(type, payload) makes one"
+            raise ConfigError(f"unique_key={self.unique_key!r} is not text: {remedy}")
         if self.unique_while is not None:
             check_scope("unique_while", self.unique_while)
             if self.unique_key is None:

@@ -173,7 +173,7 @@ def test_a_batch_is_sent_with_the_options_beside_it():
         (Enqueue("t", 1), {"unique_while": "active"}, "unique_while='active' needs a unique_key"),
         (Push("a", []), {"unique_while": "active"}, "unique_while='active' needs a unique_key"),
         (Mail("a"), {"unique_while": "ever"}, "unique_while='ever' is no scope: choose from queued, active, exists"),
-        (Mail("a"), {"unique_key": Unique()}, "is not text: give the key itself"),
+        (Mail("a"), {"unique_key": Unique()}, r"give the key itself; Unique\(...\).key_for\(type, payload\) makes one"),
         (Mail("a"), {"batch": Batch(".to", limit=1)}, "and batch exclude each other: set one of them to None"),
         (Push("a", []), {"unique_key": "k"}, "unique_key='k' and batch exclude each other: set one of them to None"),
         (Push("a", []), {"batch": {"key": "k"}}, "batch={'key': 'k'} is no batch: give a zizq.Batch or zizq.RawBatch"),
