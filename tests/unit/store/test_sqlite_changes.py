@@ -225,6 +225,22 @@ async def test_a_list_that_had_to_wait_for_a_connection_does_not_see_half_a_chan
         assert (await change).jobs == 45
 
 
+async def test_a_count_that_comes_just_as_a_second_change_becomes_certain_waits_for_that_one(tmp_path: Path) -> None:
+    async with bench_at(tmp_path) as bench:
+        await bench.enqueue(*[bench.job() for _ in range(25)])
+        assert (await bench.change(PATCH)).jobs == 25
+        counts: list[asyncio.Task[int]] = []
+
+        def moved(*_: object) -> None:
+            # The change is certain from here on, and who carries it out has not begun.
+            if bench.store._changes.is_half_done:  # type: ignore[attr-defined]
+                counts.append(asyncio.create_task(bench.count(queues=["third"])))
+
+        bench.store._changes._tell = moved  # type: ignore[attr-defined]
+        assert (await bench.change(Patch(queue="third"))).jobs == 25
+        assert await counts[0] == 25
+
+
 async def test_a_reset_in_the_middle_ends_it(tmp_path: Path) -> None:
     async with bench_at(tmp_path) as bench:
         await bench.enqueue(*[bench.job() for _ in range(500)])

@@ -171,12 +171,14 @@ class Changes:
 
     async def _finished(self) -> None:
         """Wait until what was armed is carried out, and what was given up is forgotten."""
-        if self._finishing is None:
+        # Of now: by the time that one is heard of, the next change may be under way.
+        finishing, held_up = self._finishing, self._held_up
+        if finishing is None:
             return
-        either: list[asyncio.Future[Any]] = [self._finishing, self._held_up]
+        either: list[asyncio.Future[Any]] = [finishing, held_up]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not self._finishing.done():
-            raise Unavailable(f"a change of many jobs is half carried out: {self._held_up.result()}")
+        if not finishing.done():
+            raise Unavailable(f"a change of many jobs is half carried out: {held_up.result()}")
 
     @property
     def leaving(self) -> Counter[Kind] | None:
