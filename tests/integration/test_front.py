@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -75,6 +76,18 @@ async def test_both_versions_are_spoken_on_one_port_and_know_their_client() -> N
         assert bytes(reply.body) == f"2 {mine[0]}:{mine[1]}\n".encode()
         told, me = await ask(talk)
         assert f"1.1 {me}" in told
+
+
+async def test_small_pieces_are_sent_at_once() -> None:
+    async with serving() as talk:
+        asking = asyncio.ensure_future(ask(talk, "/hang"))
+        await talk.app.hangs.wait()
+        [connection] = talk.front._open
+        opened = connection.transport.get_extra_info("socket")
+        assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        connection.cut()
+        with pytest.raises((OSError, EOFError)):
+            await asking
 
 
 async def test_http_2_is_served_by_somebody_else_only_when_somebody_speaks_it() -> None:
@@ -178,6 +191,9 @@ class Pipe:
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
+
+    def is_closing(self) -> bool:
+        return ("close",) in self.asked
 
     def __getattr__(self, name: str) -> Any:
         return lambda *what: self.asked.append((name, *what))

@@ -325,6 +325,6 @@ async def test_open_requests_of_all_generations_are_cut_off_at_the_drain_timeout
 async def test_an_endpoint_that_is_stopped_while_it_reloads_ends(certificates: Certificates) -> None:
     async with asyncio.timeout(20), endpoint(certificates) as (one, _):
         reloading = asyncio.create_task(one.reload())
-        while len(one._serving) < 2:  # noqa: ASYNC110
+        while len(one._server._serving) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0)
         reloading.cancel()

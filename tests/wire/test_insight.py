@@ -298,7 +298,7 @@ async def test_metrics_tell_of_the_server_and_its_store(tmp_path):
     async with seen(root_dir=tmp_path) as server:
         await server.enqueue()
         await server.api.ask("GET", "/nothing")
-        await server.api.ask("BREW", "/jobs")
+        await server.api.ask("PROPFIND", "/jobs")
         server.clock.advance(1500)
         found = await metrics_of(server)
         assert found["zizq_commits_total",] >= 1

@@ -121,6 +121,8 @@ class Front:
     async def _enter(self, connection: Connection, opened: socket.socket) -> None:
         opened.setblocking(False)
         try:
+            # uvloop does it anyway.
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self.loop.connect_accepted_socket(lambda: connection, opened)
         except OSError:
             opened.close()

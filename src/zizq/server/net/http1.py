@@ -390,7 +390,7 @@ class Connection(asyncio.Protocol):
         """Read on, or no further while others have to be answered first."""
         reading = self._reading
         is_paused = bool(self._waiting) or (reading is not None and reading.held > READ_AHEAD)
-        if is_paused != self._is_paused and not self.is_lost:
+        if is_paused != self._is_paused and not self.is_lost and not self.transport.is_closing():
             self._is_paused = is_paused
             if is_paused:
                 self.transport.pause_reading()

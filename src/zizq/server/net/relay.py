@@ -34,25 +34,30 @@ class End(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came: they go on."""
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.write(data)
+        if there := self._there():
+            there.write(data)
 
     def pause_writing(self) -> None:
         """Nobody reads here, so nothing is read there."""
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.pause_reading()
+        if there := self._there():
+            there.pause_reading()
 
     def resume_writing(self) -> None:
         """Somebody has read."""
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.resume_reading()
+        if there := self._there():
+            there.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
         """It is gone, and so is the other."""
         self.transport = None
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.close()
+        if there := self._there():
+            there.close()
         self._left(self)
+
+    def _there(self) -> asyncio.Transport | None:
+        """The other one, while it is open."""
+        there = None if self.other is None else self.other.transport
+        return None if there is None or there.is_closing() else there
 
     def stop_soon(self) -> None:
         """Nothing: it ends when those who speak on it want so."""
