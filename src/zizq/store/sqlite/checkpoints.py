@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,10 @@ log = logging.getLogger("zizq.store")
 
 PAGES = 8000
 """Pages of the log that start a checkpoint: 32 MB, about a second of a busy server, and all a restart has to read."""
+REST_PAGES = 256
+"""Pages that may be left to a commit, 1 MB."""
+PASSES = 4
+"""How often the thread copies what came meanwhile, at most, until no more than that is left."""
 CUT_WAIT_MS = 20
 CUT_ATTEMPTS = 20
 _CACHE_BYTES = 64 * 1024
@@ -49,9 +54,13 @@ class Checkpoints:
         self._copying = False
         self._copied = False
         self._next_at = PAGES
+        # In the log after the last commit.
+        self._pages = 0
         self._stopping = False
         # Held by whoever reads or writes the log as a whole.
-        self._log = threading.Lock()
+        self._log = threading.RLock()
+        # Held by whoever cuts the log: to wait for that is quicker than to ask SQLite ever more seldom.
+        self._cutting = threading.Lock()
         self.commits = 0
         """How many commits wrote something."""
         self.copied_at: int | None = None
@@ -84,12 +93,14 @@ class Checkpoints:
             self.in_doubt = True
 
     def make_sure(self) -> None:
-        """On the writer's thread, before it does anything: mend the log where it is in doubt.
+        """On the writer's thread, before it does anything: let a cut of the log pass, and mend it where it is in doubt.
 
         Raises:
             apsw.Error: When the disk does not let it be mended now.
             Lost: When what was committed is gone.
         """
+        with self._cutting:
+            pass
         if not self.in_doubt:
             return
         if self.lost is not None:
@@ -129,28 +140,48 @@ class Checkpoints:
         """Called in the writer's thread, with the pages in the log after a commit."""
         self.commits += 1
         self._is_new = False
-        if self._copied and self.may_copy:
-            self._copied = False
-            in_log, copied = self._copy(self._writer) or (pages, -1)
-            # A reader that is still on old pages keeps the log from beginning anew: try again when it has grown.
-            self._is_new = in_log == copied
-            self._next_at = PAGES if self._is_new else in_log + PAGES // 2
+        self._pages = pages
+        if self._copied:
+            # Where another is copying just now the next commit does it: this one must not wait for that.
+            if self.may_copy and self._log.acquire(blocking=False):
+                try:
+                    self._copy_rest(pages)
+                finally:
+                    self._log.release()
         elif pages >= self._next_at and not self._copying:
             self._copying = True
             self._wanted.release()
         return apsw.SQLITE_OK
 
+    def _copy_rest(self, pages: int) -> None:
+        self._copied = False
+        in_log, copied = self._copy(self._writer) or (pages, -1)
+        # A reader that is still on old pages keeps the log from beginning anew: try again when it has grown.
+        self._is_new = in_log == copied
+        self._next_at = PAGES if self._is_new else in_log + PAGES // 2
+
     def _run(self) -> None:
         db: apsw.Connection | None = None
         while self._wanted.acquire() and not self._stopping:
             db = db or self._connect()
-            if db is not None and self._copy(db) is not None:
+            if db is not None and self._copy_most(db):
                 self._copied = True
             else:
                 self._next_at += PAGES // 2
             self._copying = False
         if db is not None:
             db.close()
+
+    def _copy_most(self, db: apsw.Connection) -> bool:
+        """Copy the log until little has come meanwhile; whether the disk let it."""
+        for _ in range(PASSES):
+            done = self._copy(db)
+            if done is None:
+                return False
+            _, copied = done
+            if self._pages - copied <= REST_PAGES or self._stopping:
+                break
+        return True
 
     def _connect(self) -> apsw.Connection | None:
         try:
@@ -185,6 +216,14 @@ class Checkpoints:
             self.on_doubt()
         return None
 
+    def copy_early(self) -> None:
+        """On a thread: copy the log before it has grown long, all but the last of it; the next commit does that."""
+        if (db := self._connect()) is not None:
+            try:
+                self._copied = self._copy_most(db) or self._copied
+            finally:
+                db.close()
+
     def cut(self) -> bool:
         """On a thread: copy all of the log and cut its file to nothing, unless nobody leaves a moment for it.
 
@@ -194,7 +233,7 @@ class Checkpoints:
         db = self._connect()
         if db is None:
             return False
-        # While it waits for readers to leave, the writer waits for it.
+        # While it waits for readers to leave, the writer waits for it; then it waits as long for the writer.
         db.set_busy_timeout(CUT_WAIT_MS)
         try:
             for left in reversed(range(CUT_ATTEMPTS)):
@@ -204,11 +243,12 @@ class Checkpoints:
                     return False
                 if done[0] != done[1] and left:
                     continue
-                with suppress(apsw.BusyError):
+                with suppress(apsw.BusyError), self._cutting:
                     if self._copy(db, apsw.SQLITE_CHECKPOINT_TRUNCATE) is None:
                         return False
                     self._next_at = PAGES
                     break
+                time.sleep(CUT_WAIT_MS / 1000)
         finally:
             db.close()
         return True

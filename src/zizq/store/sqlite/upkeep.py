@@ -14,12 +14,16 @@ from zizq.store.base import Compacted
 from zizq.store.sqlite.backups import Backups
 from zizq.store.sqlite.checkpoints import Checkpoints
 from zizq.store.sqlite.parts import Parts
+from zizq.store.sqlite.readers import whatever_happens
 from zizq.store.sqlite.statements import Step
 
 ROOM_PAGES = 4096
 """Free pages that the file keeps until it is compacted, 16 MB: a queue that empties will fill again."""
 TRIM_PAGES = 128
 """Pages that are given back in one commit: a few milliseconds of the writer's time."""
+COPY_EVERY = 16
+"""So many of those commits later the log is copied, which shortens the file. To shorten it by 100 MB at once takes some
+50 ms, and may fall to a commit."""
 
 
 class UpkeepCalls(Parts):
@@ -39,16 +43,24 @@ class UpkeepCalls(Parts):
         """Give all free pages back to the disk, and all of the log."""
         before = self._size()
         # No more than there are now: beside a busy queue there would always be a few.
-        for _ in range(0, await self._readers.read(_free_pages), TRIM_PAGES):
-            await self._write(Step.TRIM, TRIM_PAGES)
+        for number in range(-(-await self._readers.read(_free_pages) // TRIM_PAGES)):
+            await self._trim_some(number)
         if not await asyncio.to_thread(self._checkpoints.cut):
             raise Unavailable("the log cannot be copied into the database just now: the line before says why")
         return Compacted(before, self._size())
 
     async def _trim(self) -> None:
         """Shorten the file while a large part of it is empty, a little at a time."""
+        number = 0
         while await self._readers.read(_has_too_much_room):
-            await self._write(Step.TRIM, TRIM_PAGES)
+            await self._trim_some(number)
+            number += 1
+
+    async def _trim_some(self, number: int) -> None:
+        await self._write(Step.TRIM, TRIM_PAGES)
+        if number % COPY_EVERY == COPY_EVERY - 1:
+            loop = asyncio.get_running_loop()
+            await whatever_happens(loop.run_in_executor(None, self._checkpoints.copy_early))
 
     def _size(self) -> int:
         files = (self._path, self._path.with_name(f"{self._path.name}-wal"))
