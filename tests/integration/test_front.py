@@ -211,7 +211,25 @@ def test_two_ends_are_as_one() -> None:
     ends[1].resume_writing()
     ends[0].connection_lost(None)
     ends[1].data_received(b"for nobody")
-    ends[1].connection_lost(None)
+    assert left == [ends[0]]
+    ends[1].close()
+    ends[1].finish(1.0)
     assert pipes[1].asked == [("write", b"there"), ("close",)]
     assert pipes[0].asked == [("write", b"back"), ("pause_reading",), ("resume_reading",)]
-    assert left == list(ends)
+
+
+def test_an_end_that_is_finished_is_still_read_for_a_while() -> None:
+    end, pipe = End(lambda end: None), Pipe()
+    end.connection_made(pipe)  # type: ignore[arg-type]
+    end.finish(7.0)
+    assert (end.due_at, pipe.asked) == (7.0, [("write_eof",)])
+    end.expire()
+    assert pipe.asked[1:] == [("abort",)]
+
+
+async def test_a_client_reads_why_http_2_was_refused_while_it_still_sends() -> None:
+    async with serving() as talk:
+        reader, writer = await asyncio.open_connection(*talk.address)
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"junk" * 10_000)
+        assert await reader.read()
+        writer.close()

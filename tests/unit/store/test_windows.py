@@ -42,7 +42,9 @@ class Heard:
 
 
 @pytest.mark.parametrize("of", STORED)
-def test_no_window_is_sorted_or_looks_at_whole_tables(of):
+def test_no_window_is_sorted_or_looks_at_whole_tables(of, monkeypatch):
+    # So few as here would be searched one and all, and sorted.
+    monkeypatch.setattr(windows, "FEW", 0)
     heard = Heard(database(30))
     at = Instant(heard, {}, None, NOW)
     for place in (0, 15, 10**9, f"{STORED[of]}{7:024}"):

@@ -19,7 +19,7 @@ from typing import Any
 from zizq.errors import ConfigError
 from zizq.server.descriptors import connections
 from zizq.server.net.http1 import Connection, Exchange
-from zizq.server.net.limits import BACKLOG, Asgi
+from zizq.server.net.limits import BACKLOG, LINGER_S, Asgi
 from zizq.server.net.native import NativeServer
 from zizq.server.net.relay import End, proxy_line
 from zizq.server.settings import Address, Settings
@@ -154,7 +154,7 @@ class Front:
 
     def speaks_http2(self, connection: Connection, data: bytes) -> None:
         """A connection has begun with the preface of HTTP/2: lead it on."""
-        front = End(self.left)
+        front = End(self._left_by_client)
         front.connection_made(connection.transport)
         self._open.discard(connection)
         self._open.add(front)
@@ -165,7 +165,7 @@ class Front:
     async def _lead(self, front: End, opening: bytes) -> None:
         try:
             path = await self._http2.path()
-            transport, back = await self.loop.create_unix_connection(lambda: End(lambda end: None), path)
+            transport, back = await self.loop.create_unix_connection(lambda: End(self._left_by_server), path)
         except (ConfigError, OSError) as error:
             log.error("HTTP/2 cannot be served", extra={"fields": {"error": str(error)}})  # noqa: TRY400 - told already
             front.cut()
@@ -176,6 +176,15 @@ class Front:
             transport.close()
         else:
             front.transport.resume_reading()
+
+    def _left_by_client(self, front: End) -> None:
+        if front.other is not None:
+            front.other.close()
+        self.left(front)
+
+    def _left_by_server(self, back: End) -> None:
+        if back.other is not None:
+            back.other.finish(self.loop.time() + LINGER_S)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)

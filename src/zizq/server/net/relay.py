@@ -18,6 +18,7 @@ class End(asyncio.Protocol):
     """
 
     due_at = math.inf
+    """When it is to be over: whether it is silent is for those to judge who speak on it."""
 
     def __init__(self, left: Callable[[Any], None]) -> None:
         self.other: End | None = None
@@ -48,11 +49,20 @@ class End(asyncio.Protocol):
             there.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """It is gone, and so is the other."""
+        """It is gone."""
         self.transport = None
-        if there := self._there():
-            there.close()
         self._left(self)
+
+    def close(self) -> None:
+        """End it when all is sent."""
+        if self.transport is not None:
+            self.transport.close()
+
+    def finish(self, due_at: float) -> None:
+        """Send no more, and end it at an instant: until then the other side may read what it was sent last."""
+        self.due_at = due_at
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write_eof()
 
     def _there(self) -> asyncio.Transport | None:
         """The other one, while it is open."""
@@ -63,7 +73,8 @@ class End(asyncio.Protocol):
         """Nothing: it ends when those who speak on it want so."""
 
     def expire(self) -> None:
-        """Nothing: who serves it sees that it is silent."""
+        """Its time is up."""
+        self.cut()
 
     def cut(self) -> None:
         """End it now."""
