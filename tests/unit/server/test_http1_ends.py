@@ -85,6 +85,16 @@ async def test_silence_inside_a_body_ends_it() -> None:
     assert client.transport.has_ended
 
 
+async def test_silence_inside_a_body_that_was_sent_ahead_ends_it_too() -> None:
+    client = Client(App())
+    await client.send(GET + post(b"abcd")[:-4])
+    assert client.transport.written.startswith(ok(b""))
+    assert not client.pass_s(PATIENCE_S - 1)
+    assert client.pass_s(1)
+    await client.answer()
+    assert client.transport.has_ended
+
+
 async def test_an_answer_may_take_as_long_as_it_likes() -> None:
     client = Client(Streaming())
     await client.send(GET)

@@ -317,9 +317,9 @@ class Connection(asyncio.Protocol):
         self._reading = exchange
         if not self._parser.should_keep_alive():
             self._is_last = True
+        self.due_at = self.host.loop.time() + PATIENCE_S
         if self._current is None:
             self._current = exchange
-            self.due_at = self.host.loop.time() + PATIENCE_S
         else:
             self._waiting.append(exchange)
 
