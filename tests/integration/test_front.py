@@ -127,6 +127,25 @@ async def test_where_http_2_cannot_be_served_its_client_is_let_go_and_the_next_t
             assert (await client.ask("GET", "/")).status == 200
 
 
+async def test_a_client_of_http_2_counts_for_the_descriptors_it_takes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving() as talk:
+        monkeypatch.setattr(talk.front, "_descriptors", 3)
+        async with http2(talk) as client:
+            assert (await client.ask("GET", "/")).status == 200
+            asking = asyncio.ensure_future(ask(talk))
+            await client.ask("GET", "/")
+            assert not asking.done()
+        told, me = await asking
+        assert f"1.1 {me}" in told
+        monkeypatch.setattr(talk.front, "_descriptors", 2)
+        async with http2(talk) as client:
+            with pytest.raises((AssertionError, ConnectionError)):
+                await client.ask("GET", "/")
+        assert "a client of HTTP/2 is not let in" in caplog.text
+
+
 @pytest.mark.parametrize("version", [1, 2])
 async def test_what_does_not_end_is_cut_off_when_its_time_is_up(version: int) -> None:
     async with AsyncExitStack() as stack:

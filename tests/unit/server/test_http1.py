@@ -85,7 +85,9 @@ async def test_a_client_that_sends_too_far_ahead_is_answered_that_far() -> None:
     bodies = re.findall(rb"\r\n\r\n(\d+)", answered)
     assert bodies == [b"%d" % number for number in range(AHEAD + 1)]
     assert answered.count(b"connection: close") == 1
-    assert client.transport.is_closed
+    # What it sent beyond that must not take the answers from it.
+    assert client.transport.has_ended
+    assert not client.transport.is_closed
 
 
 async def test_an_answer_without_a_length_comes_in_chunks() -> None:
@@ -147,6 +149,27 @@ async def test_to_continue_is_not_said_where_the_body_is_not_wanted() -> None:
     assert answer.startswith(b"HTTP/1.1 413 Request Entity Too Large\r\n")
 
 
+@pytest.mark.parametrize("body", [b"", b"content-length: 5\r\n"])
+async def test_to_continue_is_not_said_inside_an_answer(body: bytes) -> None:
+    client = Client(Streaming())
+    answer = await client.send(b"POST / HTTP/1.1\r\n" + body + b"expect: 100-Continue\r\n\r\n")
+    assert b"100" not in answer
+
+
+async def test_a_long_body_before_a_head_is_no_part_of_it() -> None:
+    client = Client(App())
+    body = b"x" * MAX_HEAD
+    asked = post(body) + GET
+    await client.send(asked[:100])
+    assert b"431" not in await client.send(asked[100:-4])
+    assert (await client.send(asked[-4:])).endswith(ok(b""))
+
+
+async def test_a_target_counts_as_a_part_of_the_head() -> None:
+    client = Client(App())
+    assert (await client.send(b"GET /" + b"x" * MAX_HEAD + b" HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 431 ")
+
+
 # ── what is refused ──
 
 
@@ -175,7 +198,7 @@ async def test_what_is_no_request_is_refused(junk: bytes) -> None:
 async def test_a_request_before_junk_is_still_answered() -> None:
     client = Client(App())
     assert await client.send(post(b"x") + b"junk\r\n\r\n") == ok(b"x", last=True)
-    assert client.transport.is_closed
+    assert client.transport.has_ended
 
 
 async def test_a_body_that_turns_into_junk_is_cut_off() -> None:

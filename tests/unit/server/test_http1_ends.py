@@ -9,7 +9,7 @@ import pytest
 
 from unit.server.line import GET, App, Client, Streaming, Transport, ok, post
 from zizq.server.net.http1 import READ_AHEAD, Connection
-from zizq.server.net.limits import HEAD_S, IDLE_S, LINGER_S, OPENING_S, PATIENCE_S
+from zizq.server.net.limits import HEAD_S, IDLE_S, LINGER_S, MAX_HEAD, OPENING_S, PATIENCE_S
 
 # ── who is slow ──
 
@@ -101,6 +101,47 @@ async def test_an_answer_may_take_as_long_as_it_likes() -> None:
     assert not client.pass_s(1e6)
 
 
+async def test_who_is_not_read_is_not_called_silent() -> None:
+    streaming = Streaming()
+    client = Client(streaming)
+    await client.send(GET + post(b"abcd")[:-2])
+    assert not client.transport.is_reading
+    assert client.pass_s(PATIENCE_S)
+    assert not client.transport.is_closing()
+    await streaming.pieces.put(b"")
+    await client.answer()
+    assert client.transport.is_reading
+    assert not client.pass_s(PATIENCE_S - 1)
+
+
+async def test_answers_are_not_kept_without_end_for_who_does_not_read_them() -> None:
+    client = Client(App())
+    client.connection.pause_writing()
+    for _ in range(100):
+        await client.send(post(b"x"))
+    assert client.transport.written == ok(b"x")
+    assert not client.transport.is_reading
+    client.connection.resume_writing()
+    assert len(await client.answer()) > len(ok(b"x"))
+
+
+async def test_what_is_left_to_send_does_not_hold_a_connection_for_ever() -> None:
+    client = Client(App())
+    await client.send(post(b"x", b"connection: close\r\n"))
+    assert client.transport.is_closed
+    assert client.pass_s(PATIENCE_S)
+    assert client.transport.is_aborted
+
+
+@pytest.mark.parametrize("part", [b"x: ", b"y" * 1000])
+async def test_a_trailer_has_an_end(part: bytes) -> None:
+    client = Client(App())
+    await client.send(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nz: ")
+    for _ in range(MAX_HEAD // len(part) + 2):
+        await client.send(part)
+    assert client.transport.has_ended
+
+
 # ── who leaves ──
 
 
@@ -144,6 +185,30 @@ async def test_who_waits_for_a_slow_reader_is_woken_by_its_end() -> None:
     await streaming.pieces.put(b"y")
     await client.answer()
     client.connection.connection_lost(None)
+    await client.answer()
+    assert not client.running
+
+
+async def test_who_is_cut_off_while_it_does_not_read_is_gone() -> None:
+    streaming = Streaming()
+    client = Client(streaming)
+    await client.send(GET)
+    client.connection.pause_writing()
+    await streaming.pieces.put(b"x")
+    await client.answer()
+    [exchange] = client.running
+    exchange.cancel()
+    client.connection.connection_lost(None)
+    assert client.has_left
+    await client.answer()
+    assert not client.running
+
+
+async def test_what_is_cut_off_before_it_has_begun_is_over() -> None:
+    client = Client(App())
+    client.connection.data_received(GET)
+    [exchange] = client.running
+    exchange.cancel()
     await client.answer()
     assert not client.running
 

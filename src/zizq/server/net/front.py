@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 import tempfile
 from collections.abc import Coroutine
 from email.utils import formatdate
@@ -49,7 +50,10 @@ class Front:
         self.running: set[Exchange] = set()
         self._settings = settings
         self._listener = listener
-        self._most = connections(settings.max_connections)
+        self._most = connections(settings.max_connections) or sys.maxsize
+        # One that is led on takes two more descriptors.
+        self._descriptors = connections(0) or sys.maxsize
+        self._led = 0
         self._open: set[Connection | End] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_accepting = False
@@ -67,7 +71,6 @@ class Front:
     def stop_soon(self) -> None:
         """Let nobody in any more; open requests may finish within the shutdown timeout."""
         self._is_over = True
-        self._looking.cancel()
         self._accept_no_more()
         for one in list(self._open):
             one.stop_soon()
@@ -85,6 +88,7 @@ class Front:
             for exchange in list(self.running):
                 exchange.cancel()
             await self._empty.wait()
+        self._looking.cancel()
         await self._http2.stopped()
 
     # ── letting in ──
@@ -101,7 +105,7 @@ class Front:
 
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
-            if self._most and len(self._open) >= self._most:
+            if len(self._open) >= self._most or self._taken >= self._descriptors:
                 # The others wait until one ends.
                 self._accept_no_more()
                 return
@@ -117,6 +121,11 @@ class Front:
             connection = Connection(self)
             self._open.add(connection)
             self._begin(self._enter(connection, opened))
+
+    @property
+    def _taken(self) -> int:
+        """How many descriptors the connections have."""
+        return len(self._open) + 2 * self._led
 
     async def _enter(self, connection: Connection, opened: socket.socket) -> None:
         opened.setblocking(False)
@@ -158,8 +167,13 @@ class Front:
         front.connection_made(connection.transport)
         self._open.discard(connection)
         self._open.add(front)
+        self._led += 1
         connection.transport.set_protocol(front)
         connection.transport.pause_reading()
+        if self._taken > self._descriptors:
+            log.warning("few descriptors: a client of HTTP/2 is not let in")
+            front.cut()
+            return
         self._begin(self._lead(front, proxy_line(connection.client, connection.server) + data))
 
     async def _lead(self, front: End, opening: bytes) -> None:
@@ -180,6 +194,7 @@ class Front:
     def _left_by_client(self, front: End) -> None:
         if front.other is not None:
             front.other.close()
+        self._led -= 1
         self.left(front)
 
     def _left_by_server(self, back: End) -> None:
@@ -208,6 +223,7 @@ class Http2:
         self._settings = settings
         self._starting: asyncio.Task[str] | None = None
         self._native: NativeServer | None = None
+        self._is_over = False
 
     async def path(self) -> str:
         """Where it listens; it is started if need be.
@@ -216,16 +232,17 @@ class Http2:
             ConfigError: When it cannot be served; the next call tries again.
             OSError: When there is no room for its socket; likewise.
         """
-        if self._starting is None:
-            self._starting = asyncio.ensure_future(self._start())
+        starting = self._starting = self._starting or asyncio.ensure_future(self._start())
         try:
-            return await asyncio.shield(self._starting)
+            return await asyncio.shield(starting)
         except (ConfigError, OSError):
-            self._starting = None
+            if self._starting is starting:
+                self._starting = None
             raise
 
     def stop_soon(self) -> None:
         """Let nobody in any more."""
+        self._is_over = True
         if self._native is not None:
             self._native.stop_soon()
 
@@ -234,7 +251,6 @@ class Http2:
         if self._starting is not None:
             await asyncio.wait([self._starting])
         if self._native is not None:
-            self._native.stop_soon()
             await self._native.stopped()
             self._listener.close()
             self._folder.cleanup()
@@ -254,4 +270,6 @@ class Http2:
             self._folder.cleanup()
             raise
         self._native = native
+        if self._is_over:
+            native.stop_soon()
         return path

@@ -92,7 +92,7 @@ class Exchange:
     async def receive(self) -> Message:
         """The next piece of the body, and after that the news that the client has gone."""
         while not (self._pieces or self.is_gone or (self.is_whole and not self._is_read)):
-            if self._expects:
+            if self._expects and not self.is_whole:
                 self._expects = False
                 self._connection.write(_CONTINUE)
             self._waiter = self._connection.host.loop.create_future()
@@ -126,13 +126,16 @@ class Exchange:
             body, self._head = self._head + body, b""
         if body:
             connection.write(body)
+        if connection.is_full:
+            await connection.drained()
+            if connection.is_lost:
+                raise ConnectionResetError("the client has gone")
         if not more:
             connection.finished()
-        elif connection.is_full:
-            await connection.drained()
 
     def _begin(self, status: int, headers: Any) -> None:
         """Make the head, which goes with the first piece of the body."""
+        self._expects = False
         connection = self._connection
         self.is_last = not self.is_whole or connection.ends_here
         parts = [_LINES[status], connection.host.date()]
@@ -156,6 +159,7 @@ class Exchange:
 
     def feed(self, piece: bytes) -> None:
         """A piece of the body came."""
+        self._expects = False
         self._pieces.append(piece)
         self.held += len(piece)
         self.wake()
@@ -173,6 +177,8 @@ class Exchange:
     def cancel(self) -> None:
         """Have the application give up."""
         if self.task is not None:
+            # One that has not begun yet does not come to its own end.
+            self.task.add_done_callback(lambda task: self._connection.host.ended(self))
             self.task.cancel()
 
     def wake(self) -> None:
@@ -207,10 +213,14 @@ class Connection(asyncio.Protocol):
         # The one whose bytes are coming; none between requests, and where no more are wanted.
         self._reading: Exchange | None = None
         self._is_last = False
+        # Whether something came that is not answered.
+        self._has_more = False
         self._is_paused = False
         self._drained: asyncio.Future[None] | None = None
         self._in_head = False
-        self._head_bytes = 0
+        self._kept_bytes = 0
+        self._has_moved = False
+        # Whether a head has to be measured: few come in parts, or in so much at once.
         self._is_wide = False
         # The status that refuses what came; 0 for none.
         self._flaw = 0
@@ -237,6 +247,7 @@ class Connection(asyncio.Protocol):
                 return
             self._is_open, self._opening = True, b""
         if self._is_last and self._reading is None:
+            self._has_more = True
             return
         self._parse(data)
         if self._flaw:
@@ -247,7 +258,7 @@ class Connection(asyncio.Protocol):
             self.pace()
 
     def _parse(self, data: bytes) -> None:
-        self._is_wide = len(data) > MAX_HEAD
+        self._is_wide, self._has_moved = self._in_head or len(data) > MAX_HEAD, False
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
@@ -255,10 +266,10 @@ class Connection(asyncio.Protocol):
             self._is_last = True
         except HttpParserError:
             self._flaw = 400
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD:
-                self._flaw = 431
+        # Of what the parser keeps to itself: a field that does not end, in a head, a trailer or beside a chunk.
+        self._kept_bytes = 0 if self._has_moved else self._kept_bytes + len(data)
+        if self._kept_bytes > MAX_HEAD:
+            self._flaw = 431
 
     def eof_received(self) -> bool:
         """The client sends no more; it may still read."""
@@ -283,7 +294,9 @@ class Connection(asyncio.Protocol):
         """The client has read, or has gone."""
         self.is_full = False
         if self._drained is not None:
-            self._drained.set_result(None)
+            # Whoever waited may have been cancelled.
+            if not self._drained.done():
+                self._drained.set_result(None)
             self._drained = None
 
     # ── what the parser tells ──
@@ -291,7 +304,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """The first byte of a request came."""
         self._fields, self._target = [], b""
-        self._in_head, self._head_bytes = True, 0
+        self._in_head = self._has_moved = True
         if self._current is None:
             self.due_at = self.host.loop.time() + HEAD_S
 
@@ -306,16 +319,16 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
-        self._in_head = False
-        if len(self._fields) > MAX_FIELDS or ((self._is_wide or self._head_bytes) and _size(self._fields) > MAX_HEAD):
+        self._in_head, self._has_moved = False, True
+        if len(self._fields) > MAX_FIELDS or (self._is_wide and _size(self._fields) + len(self._target) > MAX_HEAD):
             self._flaw = 431
         if self._flaw or self._is_last or len(self._waiting) >= AHEAD:
             # Those before are answered, and then the connection ends: whoever sent so many sends the rest again.
-            self._is_last = True
+            self._is_last = self._has_more = True
             return
-        exchange = Exchange(self, self._scope(), expects=(b"expect", b"100-continue") in self._fields)
+        exchange = Exchange(self, self._scope(), expects=self._expects())
         self._reading = exchange
-        if not self._parser.should_keep_alive():
+        if not self._parser.should_keep_alive() or self._parser.get_http_version() == "1.0":
             self._is_last = True
         self.due_at = self.host.loop.time() + PATIENCE_S
         if self._current is None:
@@ -325,6 +338,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, piece: bytes) -> None:
         """A piece of a body came."""
+        self._has_moved = True
         if self._reading is not None:
             self._reading.feed(piece)
             self.due_at = self.host.loop.time() + PATIENCE_S
@@ -335,6 +349,10 @@ class Connection(asyncio.Protocol):
             self._reading.end()
             self._reading = None
             self.due_at = _NEVER
+
+    def _expects(self) -> bool:
+        """Whether the client waits to hear that its body is wanted."""
+        return any(name == b"expect" and value.lower() == b"100-continue" for name, value in self._fields)
 
     def _scope(self) -> Scope:
         path, _, query = _origin(self._target).partition(b"?")
@@ -368,7 +386,7 @@ class Connection(asyncio.Protocol):
 
     async def drained(self) -> None:
         """Wait until the client has read enough."""
-        if self._drained is None:
+        if self._drained is None or self._drained.done():
             self._drained = self.host.loop.create_future()
         await self._drained
 
@@ -378,9 +396,11 @@ class Connection(asyncio.Protocol):
         done.leave()
         self._current = self._waiting.popleft() if self._waiting else None
         if self._current is not None and not done.is_last:
+            if self._reading is not None:
+                self.due_at = self.host.loop.time() + PATIENCE_S
             self._start(self._current)
         elif done.is_last or self._is_last:
-            self._end(at_once=done.is_whole)
+            self._end(at_once=done.is_whole and not self._has_more)
             return
         else:
             self.due_at = self.host.loop.time() + IDLE_S["primary"]
@@ -407,14 +427,20 @@ class Connection(asyncio.Protocol):
 
     def expire(self) -> None:
         """Let a client go that has been silent for too long."""
-        if self._reading is not None:
+        if self._reading is not None and self._is_paused:
+            # It is we who do not read.
+            self.due_at = self.host.loop.time() + PATIENCE_S
+        elif self._reading is not None:
             # The application has to answer that.
             self._reading.leave()
             self._reading, self._is_last, self.due_at = None, True, _NEVER
         elif self._in_head:
             self._refuse(408)
-        elif not self.is_lost:
+        elif not self.is_lost and not self.transport.is_closing():
             self.transport.close()
+        else:
+            # What is left to send is not read.
+            self.cut()
 
     def cut(self) -> None:
         """End it now; what the application does for it goes on."""
@@ -426,7 +452,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, status: int) -> None:
         """Answer what is no request; after those before it the connection just ends."""
-        self._is_last, self._in_head = True, False
+        self._is_last, self._in_head, self._has_more = True, False, True
         if self._reading is not None:
             self._reading.leave()
             self._reading = None
@@ -440,6 +466,7 @@ class Connection(asyncio.Protocol):
         self._is_last, self._reading, self._current = True, None, None
         self._waiting.clear()
         if at_once:
+            self.due_at = self.host.loop.time() + PATIENCE_S
             self.transport.close()
             return
         self.due_at = self.host.loop.time() + LINGER_S

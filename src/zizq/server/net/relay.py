@@ -38,6 +38,12 @@ class End(asyncio.Protocol):
         if there := self._there():
             there.write(data)
 
+    def eof_received(self) -> bool:
+        """No more bytes come, which is told on; there may be some to send."""
+        if there := self._there():
+            there.write_eof()
+        return True
+
     def pause_writing(self) -> None:
         """Nobody reads here, so nothing is read there."""
         if there := self._there():
