@@ -19,7 +19,8 @@ from typing import Any
 
 from zizq.errors import ConfigError
 from zizq.server.descriptors import connections
-from zizq.server.net.http1 import Connection, Exchange
+from zizq.server.net.exchange import Exchange
+from zizq.server.net.http1 import Connection
 from zizq.server.net.limits import BACKLOG, LINGER_S, Asgi
 from zizq.server.net.native import NativeServer
 from zizq.server.net.relay import End, proxy_line

@@ -12,13 +12,13 @@ import asyncio
 import logging
 import math
 from collections import deque
-from http import HTTPStatus
 from typing import Any, Protocol, cast
 from urllib.parse import unquote
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 
-from zizq.server.http.exchange import READS_ON, Message, Scope
+from zizq.server.http.exchange import READS_ON, Scope
+from zizq.server.net.exchange import STATUS_LINES, Exchange
 from zizq.server.net.limits import HEAD_S, IDLE_S, LINGER_S, MAX_FIELDS, MAX_HEAD, OPENING_S, PATIENCE_S, Asgi
 
 log = logging.getLogger("zizq.serve")
@@ -29,8 +29,6 @@ AHEAD = 16
 """Requests that a client may send before it has the answer to the first."""
 READ_AHEAD = 128 * 1024
 """Bytes of a body that are read before anybody asks for them."""
-_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
 _EXTENSIONS: dict[str, dict[str, object]] = {READS_ON: {}}
 _NEVER = math.inf
@@ -56,135 +54,6 @@ class Host(Protocol):
 
     def speaks_http2(self, connection: Connection, data: bytes) -> None:
         """A connection has begun with the preface of HTTP/2, and is somebody else's from now on."""
-
-
-class Exchange:
-    """A request and its answer: the ASGI callables.
-
-    Args:
-        connection: Where it came from.
-        scope: What is asked for.
-        expects: Whether the client waits to hear that its body is wanted.
-    """
-
-    __slots__ = ("_connection", "_expects", "_framing", "_head", "_is_read", "_pieces", "_waiter", "held", "is_gone",
-                 "is_last", "is_whole", "scope", "task")  # fmt: skip
-
-    def __init__(self, connection: Connection, scope: Scope, *, expects: bool) -> None:
-        self.scope = scope
-        self.task: asyncio.Task[None] | None = None
-        self.is_whole = False
-        """Whether the request has come to its end."""
-        self.is_gone = False
-        """Whether nothing more comes of it, whole or not."""
-        self.is_last = False
-        """Whether the connection ends with the answer; known when that begins."""
-        self.held = 0
-        """Bytes of the body that nobody has asked for yet."""
-        self._connection = connection
-        self._expects = expects
-        self._pieces: list[bytes] = []
-        self._is_read = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._head = b""
-        self._framing: bytes | None = None
-
-    async def receive(self) -> Message:
-        """The next piece of the body, and after that the news that the client has gone."""
-        while not (self._pieces or self.is_gone or (self.is_whole and not self._is_read)):
-            if self._expects and not self.is_whole:
-                self._expects = False
-                self._connection.write(_CONTINUE)
-            self._waiter = self._connection.host.loop.create_future()
-            await self._waiter
-        if not self._pieces and (self._is_read or not self.is_whole):
-            return {"type": "http.disconnect"}
-        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces = []
-        self.held = 0
-        self._is_read = self.is_whole
-        if not self.is_whole:
-            self._connection.pace()
-        return {"type": "http.request", "body": body, "more_body": not self.is_whole}
-
-    async def send(self, message: Message) -> None:
-        """Send the head of the answer, or a piece of it.
-
-        Raises:
-            ConnectionResetError: When the client has gone.
-        """
-        connection = self._connection
-        if connection.is_lost:
-            raise ConnectionResetError("the client has gone")
-        if message["type"] == "http.response.start":
-            self._begin(message["status"], message["headers"])
-            return
-        body, more = message.get("body", b""), message.get("more_body", False)
-        if self._framing is not None:
-            body = _chunk(body, more=more) if self._framing else b""
-        if self._head:
-            body, self._head = self._head + body, b""
-        if body:
-            connection.write(body)
-        if connection.is_full:
-            await connection.drained()
-            if connection.is_lost:
-                raise ConnectionResetError("the client has gone")
-        if not more:
-            connection.finished()
-
-    def _begin(self, status: int, headers: Any) -> None:
-        """Make the head, which goes with the first piece of the body."""
-        self._expects = False
-        connection = self._connection
-        self.is_last = not self.is_whole or connection.ends_here
-        parts = [_LINES[status], connection.host.date()]
-        has_length = False
-        for name, value in headers:
-            has_length = has_length or name == b"content-length"
-            parts += (name, b": ", value, b"\r\n")
-        if self.scope["method"] == "HEAD" or status in (204, 304):
-            self._framing = b""
-        elif not has_length and self.scope["http_version"] == "1.1":
-            self._framing = b"chunked"
-            parts.append(b"transfer-encoding: chunked\r\n")
-        elif not has_length:
-            self.is_last = True
-        if self.is_last:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"\r\n")
-        self._head = b"".join(parts)
-
-    # ── what the connection tells ──
-
-    def feed(self, piece: bytes) -> None:
-        """A piece of the body came."""
-        self._expects = False
-        self._pieces.append(piece)
-        self.held += len(piece)
-        self.wake()
-
-    def end(self) -> None:
-        """The request is whole."""
-        self.is_whole = True
-        self.wake()
-
-    def leave(self) -> None:
-        """Nothing more comes."""
-        self.is_gone = True
-        self.wake()
-
-    def cancel(self) -> None:
-        """Have the application give up."""
-        if self.task is not None:
-            # One that has not begun yet does not come to its own end.
-            self.task.add_done_callback(lambda task: self._connection.host.ended(self))
-            self.task.cancel()
-
-    def wake(self) -> None:
-        """Let who waits look again."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 class Connection(asyncio.Protocol):
@@ -380,6 +249,18 @@ class Connection(asyncio.Protocol):
         """Whether no request is answered after the one that is answered now."""
         return self._is_last and not self._waiting
 
+    def date(self) -> bytes:
+        """The line of the header that says when an answer was made."""
+        return self.host.date()
+
+    def new_future(self) -> asyncio.Future[None]:
+        """Something to wait for."""
+        return self.host.loop.create_future()
+
+    def ended(self, exchange: Exchange) -> None:
+        """The application is through with a request."""
+        self.host.ended(exchange)
+
     def write(self, data: bytes) -> None:
         """Send bytes."""
         self.transport.write(data)
@@ -457,7 +338,7 @@ class Connection(asyncio.Protocol):
             self._reading.leave()
             self._reading = None
         if self._current is None:
-            head = (_LINES[status], self.host.date(), b"content-length: 0\r\nconnection: close\r\n\r\n")
+            head = (STATUS_LINES[status], self.host.date(), b"content-length: 0\r\nconnection: close\r\n\r\n")
             self.write(b"".join(head))
             self._end(at_once=False)
 
@@ -492,12 +373,6 @@ class Connection(asyncio.Protocol):
 
 def _size(fields: list[tuple[bytes, bytes]]) -> int:
     return sum(len(name) + len(value) for name, value in fields)
-
-
-def _chunk(body: bytes, *, more: bool) -> bytes:
-    """A piece of a body whose length is not known before."""
-    chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-    return chunk if more else chunk + b"0\r\n\r\n"
 
 
 def _origin(target: bytes) -> bytes:
