@@ -42,7 +42,7 @@ class Board:
         """One request and its response, with the host and the cookie that a browser would send."""
         data = request(method, target, body, **({"cookie": self.cookie} if self.cookie else {}) | headers)
         connection = await self.connect()
-        await connection.send(data.replace(b"host: test", b"host: localhost:%d" % self.address[1], 1))
+        await connection.send(data.replace(b"host: localhost", b"host: localhost:%d" % self.address[1], 1))
         return await connection.reply(method)
 
     async def get(self, target: str, **headers: str) -> Reply:
@@ -66,7 +66,7 @@ class Board:
     async def watch(self) -> Stream:
         """The live feed."""
         connection = await self.connect()
-        await connection.send(request("GET", "/live").replace(b"host: test", b"host: localhost", 1))
+        await connection.send(request("GET", "/live"))
         return Stream(connection, await connection.head())
 
     async def enqueue(self, **fields: Any) -> str:

@@ -51,7 +51,7 @@ class Reply:
 
 def request(method: str, target: str, body: bytes | None = None, **headers: str) -> bytes:
     """A request as bytes; header names are written with underscores."""
-    lines = [f"{method} {target} HTTP/1.1", "host: test"]
+    lines = [f"{method} {target} HTTP/1.1", "host: localhost"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     if body is not None:
         lines.append(f"content-length: {len(body)}")

@@ -32,6 +32,24 @@ async def admin(**settings):
             connection.hang_up()
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", "/backup"), ("POST", "/compact"), ("GET", "/insight/overview")])
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:80", "10.0.0.1"])
+async def test_a_name_that_is_not_this_machines_is_refused_whatever_it_asks_for(method, path, host):
+    # A site whose name leads to 127.0.0.1 could have a browser on this machine fetch all jobs for it.
+    async with admin() as (_, connect):
+        connection = await connect()
+        await connection.send(request(method, path).replace(b"host: localhost", b"host: " + host.encode(), 1))
+        reply = await connection.reply()
+        assert (reply.status, b"for its own machine" in reply.body) == (421, True)
+
+
+async def test_who_asks_for_tokens_is_called_by_any_name(tmp_path):
+    async with admin(root_dir=tmp_path, auth="tokens", token_file=tmp_path / "tokens.json") as (_, connect):
+        connection = await connect()
+        await connection.send(request("POST", "/backup").replace(b"host: localhost", b"host: jobs.example", 1))
+        assert (await connection.reply()).status == 401
+
+
 async def backup(connection):
     """A backup by hand, whose body comes in chunks."""
     await connection.send(request("POST", "/backup"))
@@ -134,7 +152,7 @@ async def test_a_client_that_leaves_ends_its_backup(tmp_path, caplog):
             return {"type": "http.disconnect"}
 
         scope = {"type": "http", "http_version": "2", "method": "POST", "path": "/backup", "query_string": b""}
-        await server.app.admin(scope | {"client": None, "headers": []}, receive, send)
+        await server.app.admin(scope | {"client": None, "headers": [(b"host", b"localhost")]}, receive, send)
         assert not (tmp_path / "data" / "backup.tmp").exists()
         async with server.app.upkeep.backup():
             pass

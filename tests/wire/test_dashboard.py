@@ -124,7 +124,7 @@ async def test_a_body_that_is_no_form_or_too_long_is_refused() -> None:
 async def test_a_name_that_is_not_this_machines_is_refused(host: str) -> None:
     async with boarding() as board:
         connection = await board.connect()
-        await connection.send(request("GET", "/").replace(b"host: test", b"host: " + host.encode(), 1))
+        await connection.send(request("GET", "/").replace(b"host: localhost", b"host: " + host.encode(), 1))
         assert (await connection.reply()).status in (400, 421)
 
 
@@ -134,7 +134,7 @@ async def test_a_name_that_is_not_this_machines_is_refused(host: str) -> None:
 async def test_the_names_of_this_machine_are_answered(host: str) -> None:
     async with boarding() as board:
         connection = await board.connect()
-        await connection.send(request("GET", "/storage").replace(b"host: test", b"host: " + host.encode(), 1))
+        await connection.send(request("GET", "/storage").replace(b"host: localhost", b"host: " + host.encode(), 1))
         assert (await connection.reply()).status == 200
 
 

@@ -281,6 +281,16 @@ async def test_a_page_of_another_site_is_sent_away():
             pass
 
 
+async def test_a_page_whose_name_leads_here_is_sent_away():
+    async with served() as server:
+        _, _, port = server.server.admin_url.rpartition(":")
+        name = f"evil.example:{port}"
+        with pytest.raises(InvalidStatus) as refusal:
+            async with connect(f"ws://{name}/events", host="127.0.0.1", port=int(port), origin=f"http://{name}"):
+                pass
+        assert refusal.value.response.status_code == 421
+
+
 async def test_whoever_may_read_sees_and_changes_nothing(tmp_path):
     grants = Grants(tmp_path)
     reader, manager, worker = (

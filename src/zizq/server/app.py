@@ -95,17 +95,21 @@ class App:
         self.upkeep = Upkeep(store, clock)
         self.insights = Insights(self.broker, store, self.crontab, clock, version("zizq"), Keeping(history))
         self.dashboard = self._make_dashboard(settings, clock)
-        self.admin = self._make_admin(store, clock)
+        # Who must show a token or a certificate is safe from pages of foreign names: those have no cookies of ours.
+        self.admin = self._make_admin(store, clock, settings.admin.is_local and not self.auth.is_on)
         self._works = self._make_works(settings, store, clock)
         self._duties: list[asyncio.Task[None]] = []
 
     def _make_dashboard(self, settings: Settings, clock: Clock) -> Dashboard | None:
         return make_dashboard(settings, self.insights, self.catalog, self.crontab, self.catalog, self.auth, clock)
 
-    def _make_admin(self, store: Store, clock: Clock) -> AdminApi:
+    def _make_admin(self, store: Store, clock: Clock, local_only: bool) -> AdminApi:
         events = EventHandler(lambda tell: Feed(self.insights, store, clock, tell), self.catalog, clock, self.auth)
         metrics = MetricsHandler(self.insights, self.asgi.requests, self.auth.refused)
-        return AdminApi(self.upkeep, self.insights, metrics, events, clock, self._departures, self.auth, self.dashboard)
+        return AdminApi(
+            self.upkeep, self.insights, metrics, events, clock, self._departures, self.auth, self.dashboard,
+            local_only=local_only,
+        )  # fmt: skip
 
     def _make_works(
         self, settings: Settings, store: Store, clock: Clock

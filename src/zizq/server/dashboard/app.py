@@ -57,7 +57,6 @@ class Dashboard:
         auth: Knows who may call.
         clock: The time for everything.
         read_only: Whether nobody may change anything.
-        local_only: Whether only names of this machine are answered.
     """
 
     def __init__(
@@ -70,7 +69,6 @@ class Dashboard:
         clock: Clock,
         *,
         read_only: bool = False,
-        local_only: bool = False,
     ) -> None:
         self._guard = Guard(auth, Sessions(clock, os.urandom), read_only=read_only)
         self._views = Views(clock)
@@ -81,8 +79,7 @@ class Dashboard:
             Starlette(
                 routes=self._routes(),
                 exception_handlers={Refusal: self._refused, HTTPException: self._failed, Exception: self._failed},
-            ),
-            local_only=local_only,
+            )
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zizq.errors import BadRequest, BodyTooLarge, Denied, NotPermitted, UnsupportedMedia
@@ -214,18 +212,14 @@ def fields(text: str) -> dict[str, str]:
 
 
 class Shell:
-    """Around all pages: the headers that every answer has, and a refusal of names that are not this machine's.
-
-    A page of another site can have its own name lead to 127.0.0.1, and would then be of the same origin to a browser.
+    """Around all pages: the headers that every answer has.
 
     Args:
         asgi: The pages.
-        local_only: Whether only names of this machine are answered.
     """
 
-    def __init__(self, asgi: ASGIApp, *, local_only: bool) -> None:
+    def __init__(self, asgi: ASGIApp) -> None:
         self._asgi = asgi
-        self._local_only = local_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -239,17 +233,4 @@ class Shell:
                 headers.setdefault("cache-control", "no-cache" if scope["path"].startswith("/static/") else "no-store")
             await send(message)
 
-        if self._local_only and not is_local(Request(scope).headers.get("host", "")):
-            text = "This server is for its own machine: call it localhost or 127.0.0.1, or have the proxy do so.\n"
-            await PlainTextResponse(text, 421)(scope, receive, noted)
-        else:
-            await self._asgi(scope, receive, noted)
-
-
-def is_local(host: str) -> bool:
-    """Whether a Host header names this machine."""
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or name.endswith(".localhost") or ip_address(name).is_loopback
-    except ValueError:
-        return False
+        await self._asgi(scope, receive, noted)

@@ -50,6 +50,4 @@ def make_dashboard(
         auth,
         clock,
         read_only=settings.dashboard == "read-only",
-        # Who must show a token or a certificate is safe from it: a foreign name has none of their cookies.
-        local_only=settings.admin.is_local and not auth.is_on,
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from zizq.clock import Clock
 from zizq.errors import Denied
 from zizq.server.auth import Auth
 from zizq.server.http.admin.answers import Handler
-from zizq.server.http.admin.events import PATH, EventHandler
+from zizq.server.http.admin.events import PATH, EventHandler, send_away
 from zizq.server.http.admin.insight import InsightHandlers
 from zizq.server.http.admin.metrics import MetricsHandler
 from zizq.server.http.admin.upkeep import UpkeepHandlers
@@ -26,6 +28,7 @@ log = logging.getLogger("zizq.api.admin")
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 """An ASGI application."""
+FOREIGN = "This server is for its own machine: call it localhost or 127.0.0.1, or have the proxy do so.\n"
 GONE = 499
 """What is logged of a client that left before the answer was complete, as elsewhere."""
 
@@ -42,9 +45,11 @@ class AdminApi:
         departures: Says when the client of a request that takes long has gone.
         auth: Knows who may call.
         fallback: An application that gets what is unknown here. It has to ask for itself who calls.
+        local_only: Whether only names of this machine are answered. A page of another site can have its own name lead
+            to 127.0.0.1, and would then be of the same origin to a browser.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a duty each
         self,
         upkeep: Upkeep,
         insights: Insights,
@@ -54,7 +59,10 @@ class AdminApi:
         departures: Departures,
         auth: Auth,
         fallback: Application | None = None,
+        *,
+        local_only: bool = False,
     ) -> None:
+        self._local_only = local_only
         self._auth = auth
         self._events = events
         self._clock = clock
@@ -64,7 +72,9 @@ class AdminApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
-        if scope["type"] == "http":
+        if self._local_only and scope["type"] != "lifespan" and not _is_called_locally(scope):
+            await _send_foreigner_away(scope, receive, send)
+        elif scope["type"] == "http":
             await self._serve(scope, receive, send)
         elif scope["type"] == "websocket" and scope["path"] == PATH:
             await self._events.serve(scope, receive, send)
@@ -128,6 +138,25 @@ class AdminApi:
             answer.cancel()
             watch.cancel()
             self._departures.forget((host, port), gone)
+
+
+def _is_called_locally(scope: Scope) -> bool:
+    """Whether the Host header names this machine."""
+    host = dict(reversed(scope["headers"])).get(b"host", b"").decode("latin-1")
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or name.endswith(".localhost") or ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+async def _send_foreigner_away(scope: Scope, receive: Receive, send: Send) -> None:
+    log.info("request", extra={"fields": {"path": target(scope), "status": 421}})
+    if scope["type"] == "websocket":
+        await receive()
+        await send_away(scope, send, 421, FOREIGN)
+    else:
+        await respond(send, Response(421, FOREIGN.encode(), b"text/plain; charset=utf-8"))
 
 
 async def _deny(refusal: Denied, send: Send) -> int:

@@ -86,12 +86,12 @@ class EventHandler:
                 note_refusal(self._auth, refusal, scope, None)
                 raise refusal
             if self._ending or len(self._clients) >= MOST:
-                await _send_away(scope, send, 503, "there are too many clients: try again later")
+                await send_away(scope, send, 503, "there are too many clients: try again later")
                 return 503
             return (check_admin(self._auth, scope, op.Scope.READ),)
         except Denied as refusal:
             status = STATUS[type(refusal)]
-            await _send_away(scope, send, status, str(refusal))
+            await send_away(scope, send, status, str(refusal))
             return status
 
     async def _attend(self, caller: Caller | None, scope: Scope, receive: Receive, send: Send) -> int | None:
@@ -175,7 +175,7 @@ def _is_of_this_site(scope: Scope) -> bool:
     return origin is None or origin.partition(b"://")[2].lower() == headers.get(b"host", b"").lower()
 
 
-async def _send_away(scope: Scope, send: Send, status: int, text: str) -> None:
+async def send_away(scope: Scope, send: Send, status: int, text: str) -> None:
     """Refuse the connection, with the reason where the HTTP server can send it."""
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": FULL if status == 503 else REVOKED})
