@@ -173,6 +173,22 @@ async def test_a_target_counts_as_a_part_of_the_head() -> None:
 # ── what is refused ──
 
 
+@pytest.mark.parametrize("coding", [b"gzip", b"xchunked", b"gzip, chunked", b"chunked;q=1", b"identity"])
+async def test_a_body_in_a_coding_that_is_not_read_is_refused_and_nothing_is_done(coding: bytes) -> None:
+    app = App()
+    client = Client(app)
+    answer = await client.send(
+        b"DELETE /jobs HTTP/1.1\r\nhost: x\r\ntransfer-encoding: " + coding + b"\r\n\r\n0\r\n\r\n"
+    )
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 501 "))
+    assert app.scopes == []
+
+
+async def test_chunked_may_be_written_in_capitals() -> None:
+    asked = b"POST / HTTP/1.1\r\nhost: x\r\nTransfer-Encoding: Chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"
+    assert await Client(App()).send(asked) == ok(b"a")
+
+
 @pytest.mark.parametrize(
     "junk",
     [

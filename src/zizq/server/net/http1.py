@@ -191,6 +191,9 @@ class Connection(asyncio.Protocol):
         self._in_head, self._has_moved = False, True
         if len(self._fields) > MAX_FIELDS or (self._is_wide and _size(self._fields) + len(self._target) > MAX_HEAD):
             self._flaw = 431
+        elif any(name == b"transfer-encoding" and value.strip().lower() != b"chunked" for name, value in self._fields):
+            # What llhttp does not know it takes for no body, and says so behind the head, when the call has begun.
+            self._flaw = 501
         if self._flaw or self._is_last or len(self._waiting) >= AHEAD:
             # Those before are answered, and then the connection ends: whoever sent so many sends the rest again.
             self._is_last = self._has_more = True
