@@ -225,10 +225,11 @@ class Runner:
 
     def _leap(self, program: Any, existing: str, news: Sequence[str], most_bytes: int, most_depth: int) -> bytes:
         """What a chain makes of all new payloads; empty where it does not, and one step at a time must tell why."""
-        if _LARGE.search(_chained(existing, news)):
+        chained = _chained(existing, news)
+        if _LARGE.search(chained):
             return b""
         try:
-            value = self._result(_outputs(program, existing, news))
+            value = self._result(iter(program.input_text(chained)))
             text = self._to_sorted_json(value)
             _check_size(text, most_bytes)
             _check_depth(value, text, most_depth)

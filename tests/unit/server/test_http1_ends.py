@@ -176,26 +176,27 @@ async def test_to_send_to_who_has_gone_is_an_error() -> None:
     assert errors == [ConnectionResetError]
 
 
-async def test_who_waits_for_a_slow_reader_is_woken_by_its_end() -> None:
+async def deaf() -> Client:
+    """A client to whom an open answer waits to be sent."""
     streaming = Streaming()
     client = Client(streaming)
     await client.send(GET)
     client.connection.pause_writing()
-    await streaming.pieces.put(b"x")
-    await streaming.pieces.put(b"y")
+    for piece in (b"x", b"y"):
+        await streaming.pieces.put(piece)
     await client.answer()
+    return client
+
+
+async def test_who_waits_for_a_slow_reader_is_woken_by_its_end() -> None:
+    client = await deaf()
     client.connection.connection_lost(None)
     await client.answer()
     assert not client.running
 
 
 async def test_who_is_cut_off_while_it_does_not_read_is_gone() -> None:
-    streaming = Streaming()
-    client = Client(streaming)
-    await client.send(GET)
-    client.connection.pause_writing()
-    await streaming.pieces.put(b"x")
-    await client.answer()
+    client = await deaf()
     [exchange] = client.running
     exchange.cancel()
     client.connection.connection_lost(None)

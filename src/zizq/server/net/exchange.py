@@ -54,16 +54,14 @@ class Exchange:
         expects: Whether the client waits to hear that its body is wanted.
     """
 
-    __slots__ = ("_connection", "_expects", "_framing", "_head", "_is_read", "_pieces", "_waiter", "held", "is_gone",
-                 "is_last", "is_whole", "scope", "task")  # fmt: skip
+    __slots__ = ("_connection", "_expects", "_has_body", "_head", "_is_chunked", "_is_gone", "_is_read", "_pieces",
+                 "_waiter", "held", "is_last", "is_whole", "scope", "task")  # fmt: skip
 
     def __init__(self, connection: Line, scope: Scope, *, expects: bool) -> None:
         self.scope = scope
         self.task: asyncio.Task[None] | None = None
         self.is_whole = False
         """Whether the request has come to its end."""
-        self.is_gone = False
-        """Whether nothing more comes of it, whole or not."""
         self.is_last = False
         """Whether the connection ends with the answer; known when that begins."""
         self.held = 0
@@ -72,13 +70,15 @@ class Exchange:
         self._expects = expects
         self._pieces: list[bytes] = []
         self._is_read = False
+        # Whether nothing more comes of it, whole or not.
+        self._is_gone = False
         self._waiter: asyncio.Future[None] | None = None
         self._head = b""
-        self._framing: bytes | None = None
+        self._has_body, self._is_chunked = True, False
 
     async def receive(self) -> Message:
         """The next piece of the body, and after that the news that the client has gone."""
-        while not (self._pieces or self.is_gone or (self.is_whole and not self._is_read)):
+        while not (self._pieces or self._is_gone or (self.is_whole and not self._is_read)):
             if self._expects and not self.is_whole:
                 self._expects = False
                 self._connection.write(_CONTINUE)
@@ -107,8 +107,10 @@ class Exchange:
             self._begin(message["status"], message["headers"])
             return
         body, more = message.get("body", b""), message.get("more_body", False)
-        if self._framing is not None:
-            body = _chunk(body, more=more) if self._framing else b""
+        if not self._has_body:
+            body = b""
+        elif self._is_chunked:
+            body = _chunk(body, more=more)
         if self._head:
             body, self._head = self._head + body, b""
         if body:
@@ -131,9 +133,9 @@ class Exchange:
             has_length = has_length or name == b"content-length"
             parts += (name, b": ", value, b"\r\n")
         if self.scope["method"] == "HEAD" or status in (204, 304):
-            self._framing = b""
+            self._has_body = False
         elif not has_length and self.scope["http_version"] == "1.1":
-            self._framing = b"chunked"
+            self._is_chunked = True
             parts.append(b"transfer-encoding: chunked\r\n")
         elif not has_length:
             self.is_last = True
@@ -149,17 +151,17 @@ class Exchange:
         self._expects = False
         self._pieces.append(piece)
         self.held += len(piece)
-        self.wake()
+        self._wake()
 
     def end(self) -> None:
         """The request is whole."""
         self.is_whole = True
-        self.wake()
+        self._wake()
 
     def leave(self) -> None:
         """Nothing more comes."""
-        self.is_gone = True
-        self.wake()
+        self._is_gone = True
+        self._wake()
 
     def cancel(self) -> None:
         """Have the application give up."""
@@ -168,7 +170,7 @@ class Exchange:
             self.task.add_done_callback(lambda task: self._connection.ended(self))
             self.task.cancel()
 
-    def wake(self) -> None:
+    def _wake(self) -> None:
         """Let who waits look again."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any, cast
 
-Address = tuple[str, int]
+from zizq.server.http.departures import Peer
 
 
 class End(asyncio.Protocol):
@@ -88,7 +88,7 @@ class End(asyncio.Protocol):
             self.transport.abort()
 
 
-def proxy_line(client: Address | None, server: Address | None) -> bytes:
+def proxy_line(client: Peer | None, server: Peer | None) -> bytes:
     """What tells of a client that comes by way of us: the first version of the PROXY protocol."""
     if client is None or server is None:
         return b"PROXY UNKNOWN\r\n"

@@ -17,7 +17,7 @@ from zizq.server.http.admin.insight import InsightHandlers
 from zizq.server.http.admin.metrics import MetricsHandler
 from zizq.server.http.admin.upkeep import UpkeepHandlers
 from zizq.server.http.departures import Departures
-from zizq.server.http.exchange import Message, Receive, Response, Scope, Send, respond, target
+from zizq.server.http.exchange import Message, Receive, Response, Scope, Send, is_deaf, respond, target
 from zizq.server.http.gate import check_admin
 from zizq.server.insight.service import Insights
 from zizq.server.upkeep import Upkeep
@@ -124,7 +124,7 @@ class AdminApi:
         gone = answer.cancel
         watch = asyncio.ensure_future(_watch(receive, gone))
         host, port = scope["client"] or ("", 0)
-        if scope["http_version"].startswith("1"):
+        if is_deaf(scope):
             self._departures.watch((host, port), gone)
         try:
             await asyncio.wait([answer])
