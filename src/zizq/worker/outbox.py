@@ -116,6 +116,10 @@ class Outbox:
             return batch
         return [acks.popleft() for _ in range(self._ack_max_batch)]
 
+    def next_full_acks(self) -> list[str]:
+        """The acknowledgements of a request as large as they get; empty while fewer wait."""
+        return self.next_acks() if len(self._acks) >= self._ack_max_batch else []
+
     def next_nack(self) -> Nack | None:
         """The oldest failure that waits."""
         return self._nacks.popleft() if self._nacks else None

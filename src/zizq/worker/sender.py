@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -47,7 +47,7 @@ class Reports(Protocol):
 
 
 class Sender:
-    """Two lanes from the outbox to the server. A report that cannot be delivered is sent again until it is.
+    """Lanes from the outbox to the server. A report that cannot be delivered is sent again until it is.
 
     Args:
         client: Sends the requests.
@@ -72,7 +72,8 @@ class Sender:
 
     def start(self) -> None:
         """Begin to send."""
-        self._spawn(self._send_acks(), "zizq-acks")
+        self._spawn(self._send_acks(self.outbox.next_acks), "zizq-acks")
+        self._spawn(self._send_acks(self.outbox.next_full_acks), "zizq-full-acks")
         self._spawn(self._send_nacks(), "zizq-nacks")
 
     def ack(self, job_id: str, attempts: int) -> None:
@@ -143,11 +144,12 @@ class Sender:
 
     # ── acknowledgements ─────────────────────────────────────────────────────────────────────────────
 
-    async def _send_acks(self) -> None:
+    async def _send_acks(self, next_acks: Callable[[], list[str]]) -> None:
+        """One request after the other, of what is to be sent next."""
         failures = 0
         while True:
             await self._allowed.wait()
-            ids = self.outbox.next_acks()
+            ids = next_acks()
             if not ids:
                 self._ack_came.clear()
                 await self._ack_came.wait()

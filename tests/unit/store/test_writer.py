@@ -16,7 +16,7 @@ from zizq.errors import ConfigError, Unavailable
 from zizq.job import Status
 from zizq.policy import Defaults
 from zizq.store.base import CommitMode
-from zizq.store.sqlite import checkpoints
+from zizq.store.sqlite import checkpoints, writer
 from zizq.store.sqlite.schema import APPLICATION_ID, BUSY_MS, FolderLock, open_database
 from zizq.store.sqlite.statements import Step
 from zizq.store.sqlite.store import SqliteStore
@@ -71,6 +71,22 @@ async def test_calls_of_many_statements_share_one_transaction(tmp_path: Path) ->
         jobs = [bench.job() for _ in range(300)]
         await asyncio.gather(bench.enqueue(*jobs[:200]), bench.enqueue(*jobs[200:]))
         assert [sql.split()[0] for sql in seen] == ["PRAGMA", "BEGIN", "INSERT", "INSERT", "INSERT", "COMMIT"]
+    finally:
+        await bench.store.close()
+
+
+async def test_a_commit_deletes_many_jobs_by_one_statement_and_leaves_others_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SETTLED", 250)
+    bench = await opened(tmp_path)
+    try:
+        ids = await bench.enqueue(*[bench.job() for _ in range(450)])
+        await bench.take(limit=450)
+        seen = trace(bench.store)
+        answers = await asyncio.gather(*[bench.store.succeed(ids[at : at + 150], NOW) for at in (0, 150, 300)])
+        assert [sql.split()[0] for sql in seen if not sql.startswith("PRAGMA")] == ["DELETE", "DELETE"]
+        assert answers == [[True] * 150] * 3
     finally:
         await bench.store.close()
 

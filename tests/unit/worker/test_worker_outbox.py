@@ -24,6 +24,16 @@ def test_a_batch_is_all_that_waits_up_to_the_cap():
     assert box.next_acks() == []
 
 
+def test_a_full_batch_is_none_below_the_cap():
+    box = outbox("a", batch=2)
+    assert box.next_full_acks() == []
+    for one in "bc":
+        box.ack(one, 0)
+    assert box.next_full_acks() == ["a", "b"]
+    assert box.next_full_acks() == []
+    assert box.next_acks() == ["c"]
+
+
 def test_reports_count_until_they_are_answered():
     box = outbox("a", "b", capacity=2)
     ids = box.next_acks()

@@ -27,8 +27,8 @@ def soon(monkeypatch):
     monkeypatch.setattr(module, "_REPEAT", Reconnect(first=0.001, longest=0.001))
 
 
-def sender_to(client):
-    return Sender(client, Outbox(100, 100), Surroundings(Summary(), ManualClock(), LoadedDice(0.5)))
+def sender_to(client, batch=100):
+    return Sender(client, Outbox(100, batch), Surroundings(Summary(), ManualClock(), LoadedDice(0.5)))
 
 
 @pytest.mark.parametrize("error", [TransportError("gone"), ServerError(503, "later"), InvalidRequest(429, "many")])
@@ -41,6 +41,22 @@ async def test_acknowledgements_are_repeated_until_they_are_taken(client, error)
     await sender.close()
     assert client.ack_requests == [["a"]] * 3
     assert client.acked == ["a"]
+
+
+async def test_a_second_request_goes_while_one_is_under_way_if_it_is_full(client):
+    client.ack_gate.clear()
+    sender = sender_to(client, batch=2)
+    sender.start()
+    seen = []
+    for one in "abcde":
+        sender.ack(one, 0)
+        await settle()
+        seen.append([*client.ack_requests])
+    assert seen == [[["a"]], [["a"]], [["a"], ["b", "c"]], [["a"], ["b", "c"]], [["a"], ["b", "c"]]]
+    client.ack_gate.set()
+    await sender.flush(None)
+    await sender.close()
+    assert sorted(client.acked) == list("abcde")
 
 
 async def test_refused_acknowledgements_are_dropped_and_logged(client, caplog):

@@ -1,7 +1,8 @@
 """Statements that carry many rows, built once for each number of rows.
 
 With a busy thread beside it, a statement a row starves on the interpreter's lock: every statement lets go of it and
-then waits for its turn to get it back. So a group of rows should be one statement.
+then waits for its turn to get it back. So a group of rows should be one statement. Values alone are given to it as one
+array, however many they are.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ def insert(
 
 def delete(db: apsw.Connection, table: str, column: str, values: Sequence[str]) -> None:
     """Delete the rows that have one of the values in a column."""
-    for some in chunks(values):
-        db.execute(_delete(table, column, len(some)), some)
+    if values:
+        some = apsw.carray(tuple(values))
+        db.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM carray(?))", (some,))  # noqa: S608
 
 
 def update_jobs(db: apsw.Connection, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -65,11 +67,6 @@ def _insert(table: str, columns: str, count: int, only: str | None) -> str:
         return f"INSERT INTO {table} ({columns}) VALUES {values}"  # noqa: S608 - constants
     return f"""WITH new ({columns}) AS (VALUES {values})
                INSERT INTO {table} ({columns}) SELECT * FROM new WHERE {only}"""  # noqa: S608 - constants
-
-
-@lru_cache(maxsize=4 * MOST)
-def _delete(table: str, column: str, count: int) -> str:
-    return f"DELETE FROM {table} WHERE {column} IN ({marks(count)})"  # noqa: S608 - constants
 
 
 @lru_cache(maxsize=4 * MOST)

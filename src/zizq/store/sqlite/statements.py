@@ -157,8 +157,7 @@ class Statements:
             return sum(map(len, arguments)) <= sql.MOST
         if step is Step.SETTLE:
             settled = [one for call in arguments for one in call]
-            plain = not any(one.kept or one.job.attempts for one in settled) and not self.changes.in_bulk
-            return plain and len(settled) <= sql.MOST
+            return not any(one.kept or one.job.attempts for one in settled) and not self.changes.in_bulk
         return step in (Step.REFILL, Step.TRIM)
 
     def run(self, step: Step, arguments: Sequence[Any]) -> Sequence[Any]:

@@ -52,6 +52,9 @@ SLOW_US = 20_000
 """Two commits in a row on the event loop that take longer show that the disk is busy; one may show a busy processor."""
 REST = 10
 """So many times as long all commits are then left to the thread."""
+SETTLED = 1000
+"""After so many jobs that one commit settles, the other calls of the kind wait for the next: while that is made, the
+event loop goes on with the outcome of this one, and hands out as many jobs."""
 
 _DISK = (
     apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError,
@@ -260,12 +263,16 @@ class Writer:
                 self._inbox.put(None)
                 break
             calls += more
-        room = dict(self._batch)
+        room, settled = dict(self._batch), 0
         taken: list[Call] = []
         self._left_over = []
         for call in calls:
             room[call.step] -= 1
             (taken if room[call.step] >= 0 else self._left_over).append(call)
+            if call.step is Step.SETTLE:
+                settled += len(call.argument)
+                if settled >= SETTLED:
+                    room[Step.SETTLE] = 0
         return taken
 
     def _wait(self) -> list[Call] | None:
