@@ -158,6 +158,23 @@ async def test_without_auth_nobody_is_asked(tmp_path: Path) -> None:
         assert reply.status == 200
 
 
+async def test_no_log_line_has_a_token_wherever_its_owner_puts_it(tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level("DEBUG", "zizq")
+    grants = Grants(tmp_path)
+    token = grants.token(Scope.ADMIN)
+    async with running_server(auth="tokens", token_file=grants.path, no_admin=False) as server:
+        for url in (server.url, server.admin_url or ""):
+            talk = Talk(url, server.app, ManualClock(), LoadedDice())
+            long = "x" * 180
+            for target in (f"/nothing?token={token}", f"/{token}", f"/{long}?{token}"):
+                for headers in ({}, {"authorization": bearer(token)}, {"authorization": bearer(token) + "x"}):
+                    await talk.ask("POST", target, b"{}", **headers)
+            talk.hang_up()
+    shown = [str(record.__dict__) for record in caplog.records]
+    assert sum("zq_0000000001_..." in line for line in shown) >= 4
+    assert not [line for line in shown if token.split("_")[2][:20] in line]
+
+
 # ── reset ──
 
 

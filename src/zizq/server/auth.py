@@ -69,9 +69,10 @@ class Auth:
         mark = tokens.mark_of(self._path)
         if mark == self._mark:
             return
-        # Noted before the file is read: what is written meanwhile is found by the next look.
-        self._mark = mark
         self._know(tokens.load(self._path))
+        # As it was before the file was read: what was written meanwhile is found by the next look. And not noted where
+        # it could not be read: that may pass, as a lack of descriptors does, and leave no mark on the file.
+        self._mark = mark
         known = {"tokens": len(self._tokens), "certificates": len(self._certificates)}
         log.info("tokens read", extra={"fields": {"file": self._path, **known}})
 

@@ -32,6 +32,7 @@ ID_BYTES = 5
 """Of randomness in an id: it need not be secret, only different from the others."""
 SECRET_BYTES = 32
 _TOKEN = re.compile(rb"zq_([0-9a-z]{1,32})_([0-9A-Za-z_-]{20,128})")
+_HIDDEN = rb"zq_\1_..."
 _TOO_OPEN = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -80,6 +81,11 @@ def parts_of(token: bytes) -> tuple[str, bytes] | None:
     return None if match is None else (match[1].decode(), match[2])
 
 
+def without_secrets(text: bytes) -> bytes:
+    """A text, such as a URL where somebody has put their token, with the secrets of all tokens in it left out."""
+    return _TOKEN.sub(_HIDDEN, text) if b"zq_" in text else text
+
+
 def hash_of(secret: bytes) -> bytes:
     """What is kept of a secret."""
     return hashlib.sha256(secret).digest()
@@ -125,9 +131,8 @@ def _translated(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise ConfigError(
-            f"cannot read the tokens in {path}: {error.strerror}: give it to the server's user"
-        ) from error
+        remedy = ": give it to the server's user" if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"cannot read the tokens in {path}: {error.strerror}{remedy}") from error
 
 
 def _checked(path: Path, text: bytes) -> tuple[Grant, ...]:
@@ -166,7 +171,9 @@ def save(path: Path, grants: Sequence[Grant]) -> None:
     _checked(path, text)
     draft = path.with_name(f"{path.name}.new")
     try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        # Never through a link: root changes this file in a folder that is somebody else's.
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             _give_to_owner(file.fileno(), path)
             file.write(text)
             file.flush()

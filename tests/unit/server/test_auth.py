@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hmac
 import logging
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -168,6 +172,36 @@ def test_a_broken_file_changes_nothing_and_is_logged_once(door: Door, caplog: py
     door.grants.path.chmod(0o600)
     door.later()
     assert door.who(token) == "post"
+
+
+def test_a_file_that_could_not_be_read_for_a_moment_is_read_after_it(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = door.grants.token(Scope.WORK, name="mail")
+    door.auth.start()
+    door.grants.revoke(token)
+    with no_descriptors():
+        for _ in range(2):
+            door.later()
+            assert door.who(token) == "mail"
+    assert [one.fields["error"] for one in caplog.records if one.levelname == "ERROR"] == [  # type: ignore[attr-defined]
+        f"cannot read the tokens in {door.grants.path}: Too many open files"
+    ]
+    door.later()
+    assert door.who(token) == "unknown"
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Let this process open no more files."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @pytest.mark.parametrize("text", ["{", '{"version": 9}'])

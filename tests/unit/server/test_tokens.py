@@ -129,12 +129,31 @@ def test_a_malformed_file_is_refused_with_the_reason(tmp_path: Path, value: Any,
 
 def test_a_file_that_cannot_be_read_is_refused_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "tokens.json").mkdir()
-    with pytest.raises(
-        ConfigError, match=r"cannot read the tokens in .*: Is a directory: give it to the server's user"
-    ):
+    with pytest.raises(ConfigError, match=r"cannot read the tokens in .*: Is a directory$"):
         tokens.load(tmp_path / "tokens.json")
     with pytest.raises(FileNotFoundError):
         tokens.load(tmp_path / "none")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_file_that_the_server_may_not_read_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    path = write(tmp_path, {"version": 1, "grants": [GRANT]})
+    os.seteuid(54321)
+    try:
+        with pytest.raises(ConfigError, match=r": Permission denied: give it to the server's user$"):
+            tokens.load(path)
+    finally:
+        os.seteuid(0)
+
+
+def test_a_change_writes_through_no_link(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("kept")
+    (tmp_path / "tokens.json.new").symlink_to(other)
+    grants = Grants(tmp_path)
+    grants.token(Scope.READ)
+    assert len(tokens.load(grants.path)) == 1
+    assert other.read_text() == "kept"
 
 
 def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:

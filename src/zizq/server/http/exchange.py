@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, quote
 from zizq.errors import BadRequest, BodyTooLarge
 from zizq.server.access import Caller
 from zizq.server.http.load import Load
+from zizq.server.tokens import without_secrets
 from zizq.wire import codec
 from zizq.wire.codec import Body, Format, T
 from zizq.wire.operations import Operation
@@ -242,11 +243,12 @@ def is_deaf(scope: Scope) -> bool:
 
 
 def target(scope: Scope) -> str:
-    """What a request is for, as a log line has it: still percent-encoded, so that nobody writes a line of their own."""
+    """What a request is for, as a log line has it: without secrets of tokens, and still percent-encoded, so that nobody
+    writes a line of their own."""
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     if scope.get("query_string"):
         raw += b"?" + scope["query_string"]
-    return raw[:LOGGED].decode("ascii", "backslashreplace")
+    return without_secrets(raw)[:LOGGED].decode("ascii", "backslashreplace")
 
 
 @lru_cache(maxsize=256)
