@@ -66,7 +66,7 @@ class Board:
     async def watch(self) -> Stream:
         """The live feed."""
         connection = await self.connect()
-        await connection.send(request("GET", "/live"))
+        await connection.send(request("GET", "/live", **({"cookie": self.cookie} if self.cookie else {})))
         return Stream(connection, await connection.head())
 
     async def enqueue(self, **fields: Any) -> str:

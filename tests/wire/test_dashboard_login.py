@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from starlette.routing import Route
 
 from wire.boards import OWN, Board, boarding
 from wire.grants import Grants, bearer
@@ -27,6 +28,22 @@ async def test_who_is_not_known_is_led_to_the_login_and_sees_nothing(tmp_path: P
             assert reply.headers["location"].startswith("/login?next=%2F")
         assert (await board.post("/queues/pause", PAUSE, **OWN)).status == 401
         assert (await board.get("/login")).status == 200
+
+
+async def test_every_page_and_action_asks_who_calls_but_for_the_login(tmp_path: Path) -> None:
+    grants = Grants(tmp_path)
+    worker = grants.token("work")
+    async with boarding(auth="tokens", token_file=grants.path) as board:
+        assert board.app.dashboard is not None
+        routes = [route for route in board.app.dashboard._routes() if isinstance(route, Route)]
+        assert len(routes) > 20
+        for route in routes:
+            [method] = (route.methods or set()) - {"HEAD"} if route.path != "/login" else ["GET"]
+            target = route.path.replace("{id}", "0" * 25)
+            nobody = await board.ask(method, target, **OWN)
+            stranger = await board.ask(method, target, **OWN, authorization=bearer(worker))
+            seen = (nobody.status, stranger.status)
+            assert seen == ({"/login": (200, 200)}.get(target) or (303 if method == "GET" else 401, 403)), target
 
 
 async def test_a_token_becomes_a_cookie_that_no_script_and_no_other_site_gets(tmp_path: Path) -> None:
@@ -115,6 +132,39 @@ async def test_a_session_ends_with_a_logout_with_its_token_and_with_the_day(tmp_
         grants.revoke(token)
         board.clock.advance(1000)
         assert (await board.get("/queues")).status == 303
+
+
+@pytest.mark.parametrize("end", ["logout", "revoked", "the day is over"])
+async def test_live_figures_end_with_the_session(tmp_path: Path, end: str) -> None:
+    grants = Grants(tmp_path)
+    token = grants.token("read", "manage")
+    async with boarding(auth="tokens", token_file=grants.path) as board:
+        await log_in(board, token)
+        stream = await board.watch()
+        await stream.until(b"\n\n")
+        if end == "logout":
+            assert (await board.act("/logout", {})).status == 303
+        elif end == "revoked":
+            grants.revoke(token)
+            board.clock.advance(1000)
+        else:
+            board.clock.advance(sessions.LASTS_S * 1000)
+        await stream.rest()
+
+
+async def test_what_is_refused_is_counted_but_for_who_comes_without_anything(tmp_path: Path) -> None:
+    grants = Grants(tmp_path)
+    worker = grants.token("work")
+    async with boarding(auth="tokens", token_file=grants.path) as board:
+        await board.get("/queues")
+        assert board.app.auth.refused == {}
+        for token, status, reason in (
+            ("nonsense", 401, "malformed"), (worker + "x", 401, "unknown"), (worker, 403, "scope"),
+        ):  # fmt: skip
+            assert (await board.get("/queues", authorization=bearer(token))).status == status
+            assert board.app.auth.refused.pop(reason) == 1
+        assert (await board.post("/queues/pause", PAUSE, **OWN, authorization=bearer(worker))).status == 403
+        assert board.app.auth.refused == {"scope": 1}
 
 
 async def test_programs_may_show_their_token_instead(tmp_path: Path) -> None:

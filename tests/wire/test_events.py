@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from wire.grants import Grants, bearer
 from wire.stores import running_server
@@ -17,6 +17,8 @@ from zizq.engine import admit
 from zizq.engine.changes import Patch
 from zizq.job import Failure
 from zizq.policy import Retention
+from zizq.server.http.admin import events
+from zizq.testing.clock import ManualClock
 from zizq.wire.operations import Scope
 
 PATIENCE_S = 10
@@ -39,8 +41,8 @@ class Watching:
 
     async def changes(self, count):
         """The next changes: for each its status, the job, and whether the job came with it."""
-        events = [await self.next("job_changed") for _ in range(count)]
-        return [(event["status"], event["id"], "job" in event) for event in events]
+        changes = [await self.next("job_changed") for _ in range(count)]
+        return [(event["status"], event["id"], "job" in event) for event in changes]
 
     async def snapshot(self):
         return await self.next("job_snapshot")
@@ -313,3 +315,21 @@ async def test_whoever_may_read_sees_and_changes_nothing(tmp_path):
         async with server.watching(Authorization=bearer(manager)) as watching:
             await watching.wish(type="delete_job", id=job_id)
             assert await watching.changes(1) == [("ready_removed", job_id, False)]
+
+
+async def test_whose_token_is_revoked_sees_no_more_and_others_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(events, "LOOK_S", 0.01)
+    grants, clock = Grants(tmp_path), ManualClock()
+    mine, other = grants.token(Scope.READ), grants.token(Scope.READ)
+    settings = {"root_dir": tmp_path / "root", "auth": "tokens", "token_file": grants.path, "clock": clock}
+    async with (
+        served(**settings) as server,
+        server.watching(Authorization=bearer(mine)) as watching,
+        server.watching(Authorization=bearer(other)) as stays,
+    ):
+        grants.revoke(mine)
+        clock.advance(1000)
+        with pytest.raises(ConnectionClosed):
+            await watching.next("no such event")
+        assert watching.socket.close_code == 1008
+        assert ids((await stays.subscribe("ready", 5, "head"))["ready"]) == []

@@ -417,6 +417,30 @@ async def test_a_stream_ends_when_its_token_expires(tmp_path: Path) -> None:
 
 # ── the admin API ──
 
+INSIGHTS = ("overview", "queues", "workers", "failures", "storage", "crons", "budgets", "history", "job")
+ADMIN_CALLS = {
+    ("POST", "/backup"): Scope.ADMIN,
+    ("POST", "/compact"): Scope.ADMIN,
+    ("GET", "/metrics"): Scope.READ,
+    **{("GET", f"/insight/{name}"): Scope.READ for name in INSIGHTS},
+}
+
+
+async def test_each_call_of_the_admin_api_needs_its_scope(tmp_path: Path) -> None:
+    grants = Grants(tmp_path)
+    users = {scope: grants.token(scope) for scope in Scope}
+    limited = grants.token(Scope.READ, queues=("mail",))
+    async with running_server(auth="tokens", token_file=grants.path, no_admin=False) as server:
+        admin = Talk(server.admin_url or "", server.app, ManualClock(), LoadedDice())
+        assert server.app.admin._routes.keys() == ADMIN_CALLS.keys()
+        for (method, path), needed in ADMIN_CALLS.items():
+            for scope, token in users.items():
+                status = (await admin.ask(method, path, authorization=bearer(token))).status
+                assert (status == 403) is (scope not in (needed, Scope.ADMIN)), (path, scope, status)
+            assert (await admin.ask(method, path)).status == 401
+            assert (await admin.ask(method, path, authorization=bearer(limited))).status == 403
+        admin.hang_up()
+
 
 async def test_the_admin_api_is_for_those_with_the_scope_admin(tmp_path: Path) -> None:
     grants = Grants(tmp_path)

@@ -167,14 +167,17 @@ class Dashboard:
         """GET /live: what changes each second, as server-sent events."""
         # nginx would keep figures back until it has some KiB of them.
         headers = {"x-accel-buffering": "no"}
-        return StreamingResponse(self._live.watch(), media_type="text/event-stream", headers=headers)
+        feed = self._live.watch(lambda: self._guard.still_holds(visit))
+        return StreamingResponse(feed, media_type="text/event-stream", headers=headers)
 
     # ── what goes wrong ──
 
     async def _refused(self, request: Request, error: Exception) -> Response:
         """Say why, or ask who it is."""
         status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
-        if isinstance(error, Unauthenticated) and request.method == "GET":
+        # A program that shows a token is told that it is wrong.
+        is_browser = request.method == "GET" and "authorization" not in request.headers
+        if isinstance(error, Unauthenticated) and is_browser:
             query = f"?{request.url.query}" if request.url.query else ""
             return RedirectResponse(f"/login?next={quote(request.url.path + query, safe='')}", 303)
         return self._error(request, status, str(error))
@@ -186,7 +189,7 @@ class Dashboard:
 
     def _error(self, request: Request, status: int, text: str) -> Response:
         try:
-            visit = self._guard.look(request)
+            visit = self._guard.see(request)
         except Denied:
             visit = None
         title = TITLES.get(status, "Something went wrong")

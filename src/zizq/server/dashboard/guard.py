@@ -82,6 +82,23 @@ class Guard:
             Unauthenticated: When nobody knows who they are.
             NotPermitted: When they may not.
         """
+        try:
+            return self.see(request)
+        except Denied as refusal:
+            # Who comes without anything is asked to log in, and not refused.
+            if refusal.reason != "missing":
+                note_refusal(self._auth, refusal, request.scope, None)
+            raise
+
+    def still_holds(self, visit: Visit) -> bool:
+        """Whether somebody who was let in would be so now."""
+        try:
+            return self.see(visit.request).holder == visit.holder
+        except Denied:
+            return False
+
+    def see(self, request: Request) -> Visit:
+        """As `look`, but a refusal is not counted."""
         if not self._auth.is_on:
             return Visit(request, form_token=self._sessions.form_token(""), may_act=not self._read_only)
         caller, session = self._caller(request)
@@ -98,7 +115,7 @@ class Guard:
         """
         try:
             check_origin(request.headers)
-            visit = self.look(request)
+            visit = self.see(request)
             if not visit.may_act:
                 raise NotPermitted(
                     "this dashboard is read-only: --dashboard on lets it act"

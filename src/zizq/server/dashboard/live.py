@@ -39,15 +39,18 @@ class Live:
         """How many watch."""
         return self._viewers
 
-    def watch(self) -> AsyncIterator[bytes]:
+    def watch(self, may_watch: Callable[[], bool] = lambda: True) -> AsyncIterator[bytes]:
         """All samples from now on, until the viewer leaves or the feed is closed.
+
+        Args:
+            may_watch: Whether the viewer may still see them; asked before each sample.
 
         Raises:
             Unavailable: When too many watch, or the server stops.
         """
         if self._closed or self._viewers >= MOST:
             raise Unavailable(f"{self._viewers} pages are open that show live figures, which is all there may be")
-        return self._watch()
+        return self._watch(may_watch)
 
     def close(self) -> None:
         """End all feeds; there are no new ones."""
@@ -57,7 +60,7 @@ class Live:
         if self._latest is not None:
             self._latest.cancel()
 
-    async def _watch(self) -> AsyncIterator[bytes]:
+    async def _watch(self, may_watch: Callable[[], bool]) -> AsyncIterator[bytes]:
         self._viewers += 1
         try:
             while not self._closed:
@@ -65,7 +68,7 @@ class Live:
                     self._latest = asyncio.get_running_loop().create_future()
                     self._sampling = asyncio.create_task(self._run())
                 sample = await self._next()
-                if sample is None:
+                if sample is None or not may_watch():
                     return
                 yield sample
         finally:
