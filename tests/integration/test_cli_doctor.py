@@ -14,8 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from integration.certificates import Certificates
+from wire.grants import Grants
 from zizq.cli.main import cli
 from zizq.testing.server import running_server
+from zizq.wire.operations import Scope
 
 NOWHERE = ["--port", "1"]
 
@@ -86,6 +88,8 @@ async def test_a_server_that_runs_is_asked_and_found_on_its_store(tmp_path):
         )
         if sys.platform == "linux":
             assert found["server"]["says"] == f"process {os.getpid()} runs on this store"
+            _, found = await asyncio.to_thread(report, "--root-dir", str(tmp_path), *NOWHERE, status=0)
+            assert found["answer"]["says"] == "a server runs on this store, and none answers at http://127.0.0.1:1"
     before = contents(tmp_path)
     _, found = await asyncio.to_thread(report, "--root-dir", str(tmp_path), *NOWHERE)
     assert "server" not in found
@@ -112,6 +116,10 @@ async def test_a_server_is_asked_over_tls_too(tmp_path):
         assert found["answer"]["says"] == f"https://127.0.0.1:{port} is well"
         assert found["clocks"]["verdict"] == "ok"
         assert found["primary certificate"]["says"].startswith("valid for 1")
+        _, found = await asyncio.to_thread(report, "--root-dir", str(tmp_path), "--port", port, *own, status=0)
+        assert found["answer"]["verdict"] == "note"
+        assert f"somebody listens at https://127.0.0.1:{port}, and cannot be asked" in found["answer"]["says"]
+        assert "--ca" in found["answer"]["advice"]
         _, found = await asyncio.to_thread(report, "--url", server.url, *flags[:2], status=1)
         assert "certificate" in found["answer"]["says"].lower()
 
@@ -142,6 +150,19 @@ def test_a_database_that_is_not_ours_is_a_problem(kind, tmp_path):
     assert found["store"]["verdict"] == "problem"
     assert reasons[kind] in found["store"]["says"]
     assert path.read_bytes() == before
+
+
+def test_tokens_are_looked_at_where_they_are_asked_for(tmp_path):
+    grants, where = Grants(tmp_path), ["--root-dir", str(tmp_path), *NOWHERE]
+    _, found = report(*where, "--auth", "tokens", status=0)
+    assert found["tokens"]["says"] == f"{grants.path}: there are none: nobody may call"
+    grants.token(Scope.READ)
+    _, found = report(*where, "--auth", "tokens", status=0)
+    assert found["tokens"]["says"] == f"{grants.path}: 1 good, 0 expired"
+    grants.path.chmod(0o666)
+    _, found = report(*where, "--auth", "tokens", status=1)
+    assert "can be written to by others (mode 666): chmod 600" in found["tokens"]["says"]
+    assert "tokens" not in report(*where, status=0)[1]
 
 
 def test_options_that_contradict_each_other_end_it():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
@@ -75,7 +77,8 @@ def doctor(
     settings = given_settings(ctx, given)
     server = Server(url or _own_url(settings), tls_of(ca, client_cert, client_key), token, expected=url is not None)
     shown = _settings(ctx, settings, given)
-    findings = [*examine(settings, SystemClock()), *_asked(server)]
+    findings = list(examine(settings, SystemClock()))
+    findings += _asked(server, runs=any(finding.check == "server" for finding in findings))
     if is_json:
         click.echo(
             as_json({"settings": [one._asdict() for one in shown], "findings": [one._asdict() for one in findings]})
@@ -122,15 +125,25 @@ def _own_url(settings: Settings) -> str:
 # ── the server ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _asked(server: Server) -> list[Finding]:
+def _asked(server: Server, *, runs: bool) -> list[Finding]:
     try:
         with SyncClient(
             server.url, tls=server.tls, token=server.token, connect_timeout=_PATIENCE_S, read_timeout=_PATIENCE_S
         ) as client:
             answer = Answer(None, client.version(), client.health(), _apart_ms(server))
     except ZizqError as error:
-        answer = Answer(" ".join(str(error).split()))
-    return list(on_answer(server.url, answer, version("zizq"), expected=server.expected))
+        answer = Answer(" ".join(str(error).split()), is_taken=_is_taken(server))
+    return list(on_answer(server.url, answer, version("zizq"), expected=server.expected, runs=runs))
+
+
+def _is_taken(server: Server) -> bool:
+    """Whether somebody lets connections in, whoever that is."""
+    place = urlsplit(server.url)
+    try:
+        socket.create_connection((place.hostname or "", place.port or 7890), _PATIENCE_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _apart_ms(server: Server) -> int | None:

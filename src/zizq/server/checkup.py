@@ -7,6 +7,8 @@ from enum import StrEnum
 from statistics import median
 from typing import NamedTuple
 
+from zizq.server.access import Caller, Grant
+from zizq.server.descriptors import SPARE
 from zizq.server.settings import Address
 from zizq.store.base import CommitMode
 from zizq.store.facts import StoreFacts
@@ -107,7 +109,7 @@ def on_descriptors(let_in: int, wanted: int, limit: int) -> Finding:
     judge = _problem if let_in < LEAST_CONNECTIONS else _note
     if let_in >= wanted > 0 or (not wanted and let_in >= LEAST_CONNECTIONS):
         return _ok("descriptors", says)
-    enough = limit + max(wanted, LEAST_CONNECTIONS) - let_in
+    enough = SPARE + max(wanted, LEAST_CONNECTIONS)
     return judge(
         "descriptors",
         f"{says}, of {count(wanted)} that --max-connections says" if wanted else says,
@@ -297,6 +299,26 @@ def on_exposure(address: Address, *, is_guarded: bool) -> Finding:
     )
 
 
+def on_tokens(path: str, grants: Sequence[Grant] | None, error: str | None, now_at: int) -> Finding:
+    """The file of tokens, where the server asks who calls.
+
+    Args:
+        path: Where it is.
+        grants: What it holds; None where there is no file.
+        error: Why it cannot be used; None where it can.
+        now_at: The wall clock, in Unix milliseconds.
+    """
+    if error is not None:
+        return _problem("tokens", error, "the server does not start on it: mend it, or make tokens anew")
+    good = sum(not Caller(grant).has_expired(now_at) for grant in grants or ())
+    expired = len(grants or ()) - good
+    says = f"{path}: {count(good)} good, {count(expired)} expired"
+    if not good:
+        says = says if grants else f"{path}: there are none"
+        return _note("tokens", f"{says}: nobody may call", "`zizq token create` makes one")
+    return _ok("tokens", says)
+
+
 def on_certificate(api: str, facts: CertificateFacts, now_at: int) -> Iterator[Finding]:
     """The certificate of an endpoint."""
     check = f"{api} certificate"
@@ -332,15 +354,17 @@ class Answer(NamedTuple):
         version: Its version.
         health: Its health, in its own word.
         apart_ms: How far its clock is ahead of ours; None where that is not known.
+        is_taken: Whether somebody listens there, answer or not.
     """
 
     error: str | None = None
     version: str = ""
     health: str = ""
     apart_ms: int | None = None
+    is_taken: bool = False
 
 
-def on_answer(url: str, answer: Answer, own_version: str, *, expected: bool) -> Iterator[Finding]:
+def on_answer(url: str, answer: Answer, own_version: str, *, expected: bool, runs: bool) -> Iterator[Finding]:
     """A server that was asked.
 
     Args:
@@ -348,12 +372,10 @@ def on_answer(url: str, answer: Answer, own_version: str, *, expected: bool) -> 
         answer: What it said.
         own_version: The version of this program.
         expected: Whether one should be there.
+        runs: Whether one runs on the store.
     """
     if answer.error is not None:
-        if expected:
-            yield _problem("answer", answer.error, "start it, or correct --url, --ca and --token")
-        else:
-            yield _ok("answer", f"no server answers at {url}")
+        yield _on_silence(url, answer, answer.error, expected=expected, runs=runs)
         return
     if answer.health == "ok":
         yield _ok("answer", f"{url} is well")
@@ -371,3 +393,15 @@ def on_answer(url: str, answer: Answer, own_version: str, *, expected: bool) -> 
             yield _note("clocks", says, "run chrony or systemd-timesyncd on both machines")
         else:
             yield _ok("clocks", "the server's is that of this machine")
+
+
+def _on_silence(url: str, answer: Answer, error: str, *, expected: bool, runs: bool) -> Finding:
+    if expected:
+        return _problem("answer", error, "start it, or correct --url, --ca, --client-cert and --client-key")
+    if answer.is_taken:
+        return _note("answer", f"somebody listens at {url}, and cannot be asked: {error}",
+                     "if it is this server, give --ca, --client-cert and --client-key as a client does, or --url;"
+                     " if it is another program, choose another --port")  # fmt: skip
+    if runs:
+        return _note("answer", f"a server runs on this store, and none answers at {url}", "say where it is: --url")
+    return _ok("answer", f"no server answers at {url}")

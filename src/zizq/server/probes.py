@@ -21,7 +21,7 @@ from zoneinfo import available_timezones
 
 from zizq.clock import Clock
 from zizq.errors import ConfigError
-from zizq.server import checkup, database_checkup, descriptors
+from zizq.server import checkup, database_checkup, descriptors, tokens
 from zizq.server.checkup import CertificateFacts, Finding
 from zizq.server.settings import Address, Settings
 from zizq.store.opening import survey_database, survey_store
@@ -59,6 +59,8 @@ def examine(settings: Settings, clock: Clock) -> Iterator[Finding]:
     yield checkup.on_commit(options.enqueue_mode, options.default_mode)
     yield checkup.on_clock(now_at, is_synchronised())
     yield _zones()
+    if settings.auth != "off":
+        yield _tokens(settings.tokens_path, now_at)
     for address in (settings.primary, *(() if settings.no_admin else (settings.admin,))):
         yield checkup.on_exposure(address, is_guarded=settings.auth != "off")
         if address.tls_cert is not None:
@@ -111,6 +113,20 @@ def _zones() -> Finding:
     except ConfigError as problem:
         local, error = None, str(problem)
     return checkup.on_zones(len(available_timezones()), local, error)
+
+
+# ── tokens ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _tokens(path: Path, now_at: int) -> Finding:
+    grants, error = None, None
+    try:
+        grants = tokens.load(path)
+    except FileNotFoundError:
+        pass
+    except ConfigError as problem:
+        error = str(problem)
+    return checkup.on_tokens(str(path), grants, error, now_at)
 
 
 # ── the database ─────────────────────────────────────────────────────────────────────────────────────

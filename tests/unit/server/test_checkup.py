@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from zizq.server import checkup
+from zizq.server.access import Grant
 from zizq.server.checkup import Answer, CertificateFacts, Finding, Verdict
+from zizq.server.descriptors import SPARE
 from zizq.server.settings import Address
 from zizq.store.base import CommitMode
 from zizq.store.facts import StoreFacts
+from zizq.wire.operations import Scope
 
 OK, NOTE, PROBLEM = Verdict.OK, Verdict.NOTE, Verdict.PROBLEM
 NOW = 1_790_000_000_000
@@ -52,8 +56,12 @@ def test_the_limit_of_open_files_must_leave_room_for_connections(let_in, wanted,
     assert advised(checkup.on_descriptors(let_in, wanted, limit)).verdict is verdict
 
 
-def test_the_advice_names_a_limit_that_is_enough():
-    assert "raise the limit to 16,128" in str(checkup.on_descriptors(3968, 16_000, 4096).advice)
+@pytest.mark.parametrize("limit", [64, 256, 4096])
+@pytest.mark.parametrize(("wanted", "says"), [(16_000, "to 16,160:"), (0, "to 416:")])
+def test_the_advice_names_a_limit_that_is_enough(limit, wanted, says):
+    let_in = max(1, limit - SPARE)
+    if wanted or limit < 416:
+        assert f"raise the limit {says}" in str(checkup.on_descriptors(let_in, wanted, limit).advice)
 
 
 @pytest.mark.parametrize(
@@ -191,22 +199,47 @@ def test_what_is_wrong_with_a_certificate(facts, expected):
     assert verdicts(map(advised, checkup.on_certificate("primary", facts, NOW))) == expected
 
 
+TOKEN = Grant(id="a", name="n", scopes=(Scope.READ,), created_at=0, sha256="0" * 64)
+OVER = msgspec.structs.replace(TOKEN, id="b", expires_at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("grants", "error", "verdict", "says"),
+    [
+        ([TOKEN, TOKEN, OVER], None, OK, "f: 2 good, 1 expired"),
+        ([OVER], None, NOTE, "f: 0 good, 1 expired: nobody may call"),
+        ([], None, NOTE, "f: there are none: nobody may call"),
+        (None, None, NOTE, "f: there are none: nobody may call"),
+        (None, "f is no file of tokens", PROBLEM, "f is no file of tokens"),
+    ],
+)
+def test_somebody_should_have_a_token_that_is_good(grants, error, verdict, says):
+    assert advised(checkup.on_tokens("f", grants, error, NOW))[:3] == ("tokens", verdict, says)
+
+
 @pytest.mark.parametrize(
     ("answer", "expected", "found"),
     [
         (Answer("refused"), True, {"answer": PROBLEM}),
         (Answer("refused"), False, {"answer": OK}),
+        (Answer("no HTTP", is_taken=True), False, {"answer": NOTE}),
+        (Answer("no HTTP", is_taken=True), True, {"answer": PROBLEM}),
         (Answer(None, "1.0", "ok"), True, {"answer": OK, "version": OK}),
         (Answer(None, "1.1", "ok", 900), True, {"answer": OK, "version": NOTE, "clocks": OK}),
         (Answer(None, "1.0", "read-only", -2100), True, {"answer": PROBLEM, "version": OK, "clocks": NOTE}),
     ],
 )
 def test_what_a_server_says_of_itself(answer, expected, found):
-    findings = checkup.on_answer("http://a", answer, "1.0", expected=expected)
+    findings = checkup.on_answer("http://a", answer, "1.0", expected=expected, runs=False)
     assert verdicts(map(advised, findings)) == found
+
+
+def test_a_server_that_runs_and_is_not_where_it_was_looked_for_is_noted():
+    [finding] = checkup.on_answer("http://a", Answer("refused"), "1.0", expected=False, runs=True)
+    assert advised(finding)[1:3] == (NOTE, "a server runs on this store, and none answers at http://a")
 
 
 def test_a_clock_that_is_apart_is_ahead_or_behind():
     for apart, says in ((5000, "5 s ahead"), (-5000, "5 s behind")):
-        *_, finding = checkup.on_answer("http://a", Answer(None, "1.0", "ok", apart), "1.0", expected=True)
+        *_, finding = checkup.on_answer("http://a", Answer(None, "1.0", "ok", apart), "1.0", expected=True, runs=True)
         assert finding.says == f"the server's clock is {says}"
