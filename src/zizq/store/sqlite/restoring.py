@@ -15,11 +15,10 @@ import apsw
 from zizq.errors import ConfigError
 from zizq.store.archive import DATA, ROOT, unpack
 from zizq.store.sqlite.check import check
-from zizq.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, FolderLock, connect, sync_folder
+from zizq.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, RESTORING, FolderLock, connect, sync_folder
 
 FILE = "jobs.db"
 _CACHE_BYTES = 64 * 2**20
-_TEMPORARY = "restore.tmp"
 
 
 class Restoring:
@@ -39,11 +38,12 @@ class Restoring:
     def __init__(self, root: Path, *, force: bool, known: int = len(MIGRATIONS)) -> None:
         self._root = root
         self._known = known
-        self._beside = root / _TEMPORARY
+        self._beside = root / RESTORING
         self._place = root / DATA
         self._lock: FolderLock | None = None
+        self._own: FolderLock | None = None
         try:
-            content = [one.name for one in root.iterdir() if one.name != _TEMPORARY] if root.exists() else []
+            content = [one.name for one in root.iterdir() if one.name != RESTORING] if root.exists() else []
         except OSError as error:
             raise ConfigError(f"cannot use {root} as a store: {error.strerror}") from error
         if content and not force:
@@ -52,18 +52,23 @@ class Restoring:
     def __enter__(self) -> Restoring:
         """Keep servers out, and make room beside the data; what an earlier restore has left there is removed."""
         self._keep_out()
-        shutil.rmtree(self._beside, ignore_errors=True)
         try:
-            (self._beside / DATA).mkdir(parents=True)
+            self._beside.mkdir(parents=True, exist_ok=True)
+            # Other restores as well: each would remove what the other has unpacked.
+            self._own = FolderLock(self._beside, "another restore")
+            shutil.rmtree(self._beside / DATA, ignore_errors=True)
+            (self._beside / DATA).mkdir()
         except OSError as error:
-            self._let_in()
+            self._leave()
             raise ConfigError(f"cannot write to {self._root}: {error.strerror}") from error
+        except ConfigError:
+            self._leave()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Remove what was not moved, and let servers in."""
-        shutil.rmtree(self._beside, ignore_errors=True)
-        self._let_in()
+        self._leave()
 
     def unpack(self, archive: BinaryIO) -> None:
         """Unpack a backup, and see that it is one which this version can read.
@@ -125,10 +130,13 @@ class Restoring:
         if self._lock is None and self._place.exists():
             self._lock = FolderLock(self._place)
 
-    def _let_in(self) -> None:
+    def _leave(self) -> None:
+        if self._own is not None:
+            shutil.rmtree(self._beside, ignore_errors=True)
+            self._own.release()
         if self._lock is not None:
             self._lock.release()
-            self._lock = None
+        self._lock = self._own = None
 
     def _give_to_owner(self, folder: Path) -> None:
         """Where root restores, the data becomes that of the owner of the server's folder, who has to open it."""

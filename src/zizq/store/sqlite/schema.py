@@ -28,6 +28,8 @@ LOG_BYTES = 64 * 2**20
 """What the write-ahead log is cut to when it begins anew; it grows beyond that only under a reader that stays."""
 BUSY_MS = 5000
 """How long a connection waits for a lock that another one has."""
+RESTORING = "restore.tmp"
+"""The folder beside the data where a restore unpacks; it is gone when the restore is over."""
 STATEMENTS = 512
 """Prepared statements that a connection keeps: a statement for each number of rows that comes up."""
 
@@ -253,6 +255,21 @@ def _one(db: apsw.Connection, sql: str) -> int:
     return int(value)
 
 
+def check_restored(folder: Path) -> None:
+    """See to it that no new database takes the place of one that was to be restored.
+
+    Args:
+        folder: The folder of the data.
+
+    Raises:
+        ConfigError: When a restore goes on there, or broke off, and no data is there yet.
+    """
+    if not folder.exists() and folder.with_name(RESTORING).exists():
+        raise ConfigError(
+            f"a restore into {folder.parent} goes on, or broke off: wait for it, or do it again (zizq restore --force)"
+        )
+
+
 def _make(folder: Path) -> None:
     """Make a folder that a power cut does not take back; SQLite makes certain only of what is in it."""
     missing = [one for one in folder.parents if not one.exists()]
@@ -278,8 +295,12 @@ def sync_folder(folder: Path) -> None:
 class FolderLock:
     """Holds a folder for one process; the system lets go of it when the process ends, however it ends."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, others: str = "another server") -> None:
         """Make the folder and lock it.
+
+        Args:
+            folder: The folder.
+            others: Who else may hold it.
 
         Raises:
             ConfigError: When the folder cannot be made, or another process holds it.
@@ -293,7 +314,7 @@ class FolderLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._file)
-            raise ConfigError(f"{folder} is in use by another server: stop it or choose another --root-dir") from error
+            raise ConfigError(f"{folder} is in use by {others}: stop it or choose another --root-dir") from error
 
     def release(self) -> None:
         """Let go of the folder."""

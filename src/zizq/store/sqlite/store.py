@@ -42,7 +42,7 @@ from zizq.store.sqlite.flight import Flight
 from zizq.store.sqlite.key_statements import AdmitCall, Admitted
 from zizq.store.sqlite.pause_statements import SavePause
 from zizq.store.sqlite.readers import Readers
-from zizq.store.sqlite.schema import FolderLock, open_database
+from zizq.store.sqlite.schema import FolderLock, check_restored, open_database
 from zizq.store.sqlite.statements import Begun, Statements, Step
 from zizq.store.sqlite.takes import TakeCalls
 from zizq.store.sqlite.upkeep import UpkeepCalls
@@ -108,6 +108,7 @@ class SqliteStore(TakeCalls, ViewCalls, CronCalls, UpkeepCalls, CopyCalls):
         """Lock the folder, bring the database up to date, start the threads."""
         self._listener = listener
         path = self._path
+        check_restored(path.parent)
         self._lock = FolderLock(path.parent)
         try:
             statements, begun = await asyncio.to_thread(self._begin)
