@@ -126,6 +126,25 @@ async def copying(backups: Backups, clock: Held) -> asyncio.Task[None]:
     return task
 
 
+async def test_a_copy_has_nothing_that_came_after_it_began(tmp_path: Path) -> None:
+    async with Making().bench(tmp_path / "a") as bench:
+        ids = await bench.enqueue(*(bench.job(payload=LARGE) for _ in range(300)))
+        clock = Held()
+        backups = Backups(tmp_path / "a" / "data" / "jobs.db", clock)
+        copied: list[str] = []
+
+        async def copy() -> None:
+            async with backups.copy() as file:
+                copied.extend(await read_back([file], tmp_path / "b"))
+
+        task = asyncio.create_task(copy())
+        assert await asyncio.to_thread(clock.reached.wait, 30)
+        await bench.enqueue(bench.job())
+        clock.go_on.set()
+        await task
+        assert copied == ids
+
+
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_copy_that_nobody_waits_for_any_more_leaves_nothing(tmp_path: Path, times: int) -> None:
     async with Making().bench(tmp_path) as bench:
