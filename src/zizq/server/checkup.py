@@ -262,7 +262,6 @@ def on_commit(enqueues: CommitMode, others: CommitMode) -> Finding:
 
 # ── the network ──────────────────────────────────────────────────────────────────────────────────────
 
-LOOPBACK = ("127.", "::1", "localhost")
 SOON_MS = 30 * DAY_MS
 APART_MS = 2000
 """How far apart two clocks may be: the server tells its own in whole seconds."""
@@ -288,7 +287,7 @@ def on_exposure(address: Address, *, is_guarded: bool) -> Finding:
     """Who can reach an endpoint, and whether they are asked who they are."""
     check = f"{address.api} API"
     place = f"{address.scheme}://{address.host}:{address.port}"
-    if address.host.startswith(LOOPBACK):
+    if address.is_local:
         return _ok(check, f"{place}, from this machine alone")
     asks = is_guarded or address.tls_client_ca is not None
     if address.tls_cert is not None and asks:

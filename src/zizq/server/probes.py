@@ -204,7 +204,7 @@ def certificate_facts(address: Address) -> CertificateFacts:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     path = address.tls_cert
     try:
-        for path in filter(None, (address.tls_cert, address.tls_key, address.tls_client_ca)):
+        for path in address.tls_files:
             path.read_bytes()
         # With a passphrase it would ask at the terminal.
         context.load_cert_chain(address.tls_cert, address.tls_key, password=lambda: "")

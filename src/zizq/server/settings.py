@@ -111,6 +111,11 @@ class Address:
         return "https" if self.tls_cert else "http"
 
     @property
+    def tls_files(self) -> tuple[Path, ...]:
+        """Its certificates and keys, as far as it has any."""
+        return tuple(filter(None, (self.tls_cert, self.tls_key, self.tls_client_ca)))
+
+    @property
     def is_local(self) -> bool:
         """Whether only this machine reaches it."""
         try:

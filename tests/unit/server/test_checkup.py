@@ -163,6 +163,8 @@ def test_what_each_commit_mode_promises_is_said(enqueues, others, words):
         ("127.0.0.1", False, False, False, OK),
         ("::1", False, False, False, OK),
         ("0.0.0.0", False, False, False, NOTE),
+        ("::1:2", False, False, False, NOTE),
+        ("localhost.example.com", False, False, False, NOTE),
         ("10.0.0.7", True, False, False, NOTE),
         ("10.0.0.7", False, False, True, NOTE),
         ("10.0.0.7", True, False, True, OK),

@@ -108,8 +108,9 @@ class NativeServer:
             serving.cancel()
             raise
         except (ValueError, OSError) as error:
-            where = address_of(self._listener)
-            raise ConfigError(f"cannot serve the {self._address.api} API on {where}: {error}") from error
+            where, files = address_of(self._listener), ", ".join(map(str, self._address.tls_files))
+            what = f"{where} with {files}" if files else where
+            raise ConfigError(f"cannot serve the {self._address.api} API on {what}: {error}") from error
         return server
 
     def _ended(self, serving: asyncio.Task[None]) -> None:
