@@ -351,7 +351,10 @@ async def test_a_binding_brings_no_budget_along(tmp_path: Path) -> None:
         [user] = await all_users(server, Scope.MANAGE, queues=("mail",))
         job_id = await admin.enqueue(queue="mail")
         for target in (f"/jobs/{job_id}/budgets/b", "/jobs/budgets/b?queue=mail"):
-            assert (await user.ask("POST", target, {"create_with": BUDGET})).status == 403
+            for method in ("POST", "PUT"):
+                assert (await user.ask(method, target, {"create_with": BUDGET})).status == 403
+        all_ = {"budgets": [{"key": "b", "create_with": BUDGET}]}
+        assert (await user.ask("PUT", f"/jobs/{job_id}/budgets", all_)).status == 403
         assert (await admin.ask("GET", "/budgets/b")).status == 404
 
 
