@@ -98,6 +98,11 @@ async def test_a_form_of_a_page_is_done_and_leads_back() -> None:
         assert board.pauses.paused == {"mail"}
 
 
+async def test_a_link_from_elsewhere_leads_here() -> None:
+    async with boarding() as board:
+        assert (await board.get("/queues", sec_fetch_site="cross-site", sec_fetch_mode="navigate")).status == 200
+
+
 async def test_an_older_browser_is_known_by_its_origin() -> None:
     async with boarding() as board:
         own = f"http://localhost:{board.address[1]}"

@@ -6,9 +6,8 @@ of this server, the form carries the token of this process and session, and the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -18,7 +17,9 @@ from zizq.errors import BadRequest, BodyTooLarge, Denied, NotPermitted, Unsuppor
 from zizq.server.access import Caller
 from zizq.server.auth import Auth
 from zizq.server.dashboard.sessions import Sessions
+from zizq.server.http.exchange import headers_of
 from zizq.server.http.gate import caller_of, note_refusal
+from zizq.server.http.origin import check_origin
 from zizq.wire import operations as op
 
 COOKIE = "zizq_session"
@@ -114,7 +115,7 @@ class Guard:
             BadRequest: When the form is malformed.
         """
         try:
-            check_origin(request.headers)
+            check_origin(headers_of(request.scope))
             visit = self.see(request)
             if not visit.may_act:
                 raise NotPermitted(
@@ -141,7 +142,7 @@ class Guard:
         """
         caller = None
         try:
-            check_origin(request.headers)
+            check_origin(headers_of(request.scope))
             form = await read_form(request)
             caller = self._auth.recognise(b"Bearer " + form.get("token", "").strip().encode(), None)
             check_reader(caller)
@@ -175,23 +176,6 @@ def check_reader(caller: Caller) -> None:
     """
     caller.check_scope(op.Scope.READ)
     caller.check_whole("the dashboard")
-
-
-def check_origin(headers: Mapping[str, str]) -> None:
-    """Hold a POST to coming from a page of this server; from programs that are no browsers it may come as well.
-
-    Raises:
-        NotPermitted: When a page of others has sent it.
-    """
-    site = headers.get("sec-fetch-site")
-    origin = headers.get("origin")
-    if site is not None:
-        own = site == "same-origin"
-    else:
-        # As of browsers before 2023, and of all on pages that came over plain HTTP.
-        own = origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
-    if not own:
-        raise NotPermitted("the request comes from a page of another site").because("origin")
 
 
 async def read_form(request: Request) -> dict[str, str]:

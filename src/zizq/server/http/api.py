@@ -36,6 +36,7 @@ from zizq.server.http.gate import Gate, note_refusal
 from zizq.server.http.jobs import JobHandlers
 from zizq.server.http.listing import ListHandlers
 from zizq.server.http.load import Load
+from zizq.server.http.origin import check_origin
 from zizq.server.http.queues import QueueHandlers
 from zizq.server.http.take import TakeHandler
 from zizq.server.payloads import Payloads
@@ -173,6 +174,7 @@ class Api:
     async def _stream(self, request: Request, send: Send) -> Response | None:
         """Serve a take stream; a response means that it was refused."""
         try:
+            check_origin(request.headers)
             if self._gate is not None:
                 await self._gate.admit(request, op.TAKE)
             await self._take.stream(request, send)
@@ -195,6 +197,8 @@ class Api:
             if isinstance(route, Response):
                 return route if route.status == 405 else request.answer(404, ErrorBody("not found"))
             operation, handler, arguments = route
+            if operation.scope is not None:
+                check_origin(request.headers)
             if self._gate is not None:
                 await self._gate.admit(request, operation, arguments)
             if operation.body is None and operation not in op.PROBES:

@@ -54,8 +54,8 @@ class Request:
         load: Counts it and its body; None where nothing is counted.
     """
 
-    __slots__ = ("_entered", "_headers", "_held", "_load", "_max_body", "body_form", "caller", "form", "limits",
-                 "receive", "scope")  # fmt: skip
+    __slots__ = ("_entered", "_held", "_load", "_max_body", "body_form", "caller", "form", "headers",
+                 "limits", "receive", "scope")  # fmt: skip
 
     form: Format
     """The format of the response; set by the router before a handler runs."""
@@ -74,8 +74,7 @@ class Request:
         self._entered = False
         self._held = 0
         self.caller = self.limits = None
-        # Of a header that comes twice the first counts (protocol.md#1.1).
-        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        self.headers = headers_of(scope)
 
     @property
     def is_deaf(self) -> bool:
@@ -90,12 +89,12 @@ class Request:
 
     def header(self, name: bytes) -> str | None:
         """A header by its name in lower case; "" where it is not visible ASCII."""
-        value = self._headers.get(name)
+        value = self.headers.get(name)
         return None if value is None else _visible(value)
 
     def raw_header(self, name: bytes) -> bytes | None:
         """The bytes of a header; unlike `header`, it keeps no copy of them."""
-        return self._headers.get(name)
+        return self.headers.get(name)
 
     def own(self, name: str) -> str:
         """What a name that the caller has chosen is known as here: those of others are different ones."""
@@ -170,7 +169,7 @@ class Request:
             self._load.leave(self.peer[0], 1 if self._entered else 0, self._held)
 
     async def _bytes(self) -> bytes:
-        length = self._headers.get(b"content-length", b"0")
+        length = self.headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_body:
             raise self._too_large()
         message = await self.receive()
@@ -240,6 +239,11 @@ def is_deaf(scope: Scope) -> bool:
     """
     version: str = scope["http_version"]
     return version.startswith("1") and READS_ON not in (scope.get("extensions") or {})
+
+
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """The headers of a request; of one that comes twice the first counts (protocol.md#1.1)."""
+    return dict(reversed(scope["headers"]))
 
 
 def target(scope: Scope) -> str:

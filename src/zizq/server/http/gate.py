@@ -9,7 +9,8 @@ from zizq.server.access import Caller, Reach, reach
 from zizq.server.auth import Auth
 from zizq.server.broker import Broker
 from zizq.server.catalog import Catalog
-from zizq.server.http.exchange import Request, Scope, target
+from zizq.server.http.exchange import Request, Scope, headers_of, target
+from zizq.server.http.origin import check_origin
 from zizq.server.http.peer import peer_name
 from zizq.server.http.query import items
 from zizq.wire import operations as op
@@ -101,11 +102,12 @@ def check_admin(auth: Auth, scope: Scope, needed: op.Scope = op.Scope.ADMIN) -> 
     Raises:
         Denied: When it may not be made; that is counted already.
     """
-    if not auth.is_on:
-        return None
-    caller = None
+    caller, headers = None, headers_of(scope)
     try:
-        caller = caller_of(auth, scope, dict(reversed(scope["headers"])).get(b"authorization"))
+        check_origin(headers)
+        if not auth.is_on:
+            return None
+        caller = caller_of(auth, scope, headers.get(b"authorization"))
         caller.check_scope(needed)
         caller.check_whole(f"{scope.get('method', 'GET')} {_path(scope)}")
     except Denied as refusal:

@@ -17,7 +17,7 @@ from zizq.server.http.admin.insight import InsightHandlers
 from zizq.server.http.admin.metrics import MetricsHandler
 from zizq.server.http.admin.upkeep import UpkeepHandlers
 from zizq.server.http.departures import Departures
-from zizq.server.http.exchange import Message, Receive, Response, Scope, Send, is_deaf, respond, target
+from zizq.server.http.exchange import Message, Receive, Response, Scope, Send, headers_of, is_deaf, respond, target
 from zizq.server.http.gate import check_admin
 from zizq.server.insight.service import Insights
 from zizq.server.upkeep import Upkeep
@@ -142,7 +142,7 @@ class AdminApi:
 
 def _is_called_locally(scope: Scope) -> bool:
     """Whether the Host header names this machine."""
-    host = dict(reversed(scope["headers"])).get(b"host", b"").decode("latin-1")
+    host = headers_of(scope).get(b"host", b"").decode("latin-1")
     try:
         name = urlsplit(f"//{host}").hostname or ""
         return name == "localhost" or name.endswith(".localhost") or ip_address(name).is_loopback
