@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
+from trust.http1 import feed as http1
 from zizq.client.call import Response, raise_refusal
 from zizq.client.job import JobReader
 from zizq.engine.cron import grammar
@@ -240,6 +241,28 @@ PARSERS = {
     "payload": Parser(payload, _both(b'{"b":1,"a":[18446744073709551615,-1,1e300]}', b'"x"', b"[[[[]]]]")),
     "answer": Parser(answer, _both(b'{"id":"%s","type":"t","queue":"q","priority":1}' % ID.encode(), b'{"error":"x"}')),
     "frames": Parser(frames, (b'\0{"a":1}\n\n{"b":2}\n', b"\1\0\0\0\1x\0\0\0\0\0\0\0\2yz", b"\3\xff\xff\xff\xff")),
+    "http1": Parser(
+        http1,
+        tuple(
+            bytes((cut, more)) + sent
+            for cut, more in ((0, 0), (6, 20), (1, 3))
+            for sent in (
+                b"GET /a%20b?c HTTP/1.1\r\nhost: x\r\n\r\nPOST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc",
+                b"POST http://x/y HTTP/1.1\r\ntransfer-encoding: chunked\r\nexpect: 100-continue\r\n\r\n"
+                b"3;e=1\r\nabc\r\n0\r\nt: 1\r\n\r\nHEAD / HTTP/1.0\r\n\r\n",
+                b"GET / HTTP/1.1\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+                b"GET / HTTP/1.1\r\n\r\njunk\r\n\r\n",
+                b"OPTIONS * HTTP/1.1\r\nconnection: close\r\n\r\n" + b"GET / HTTP/1.1\r\n\r\n" * 2,
+                b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\nno length\r\n",
+                # Each of these has an end that may be sent again and again.
+                b"GET /" + b"x",
+                b"GET / HTTP/1.1\r\nx: y",
+                b"POST / HTTP/1.1\r\ncontent-length: 99999999\r\n\r\nabc",
+                b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1;e",
+            )
+        ),
+    ),
     "query_string": Parser(
         query_string,
         tuple(bytes((at,)) + b"status=ready,dead&queue=a%2Cb&priority=1..9&limit=5&from=x" for at in range(12)),

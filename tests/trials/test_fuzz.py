@@ -34,7 +34,7 @@ def test_no_request_is_answered_with_500_or_not_at_all() -> None:
         whole.close()
 
 
-@pytest.mark.parametrize("name", ["new_job", "frames", "cron", "application"])
+@pytest.mark.parametrize("name", ["new_job", "http1", "frames", "cron", "application"])
 def test_bytes_found_by_coverage_break_nothing(name: str) -> None:
     if not fuzz.is_possible():
         pytest.skip("atheris is not installed")

@@ -1,108 +1,13 @@
-"""The other end of a connection of HTTP/1.1, and applications behind it, without a socket and with a clock in hand."""
+"""Applications behind a connection of HTTP/1.1, and what is sent to them and comes back."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-from zizq.server.net.http1 import AHEAD, Connection
+from trust.line import DATE
 
 GET = b"GET /jobs HTTP/1.1\r\nhost: x\r\n\r\n"
-DATE = b"date: today\r\n"
-
-
-class Transport:
-    """Keeps what is written, and what is asked of it."""
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.is_reading = True
-        self.has_ended = self.is_closed = self.is_aborted = False
-
-    def get_extra_info(self, name: str) -> tuple[str, int]:
-        return {"peername": ("10.0.0.9", 4000), "sockname": ("10.0.0.1", 7890)}[name]
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-    def write_eof(self) -> None:
-        self.has_ended = True
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def abort(self) -> None:
-        self.is_aborted = True
-
-    def is_closing(self) -> bool:
-        return self.is_closed or self.is_aborted
-
-    def pause_reading(self) -> None:
-        self.is_reading = False
-
-    def resume_reading(self) -> None:
-        self.is_reading = True
-
-
-class Loop:
-    """The event loop, but for the time."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def time(self) -> float:
-        return self.now_s
-
-    def create_future(self) -> Any:
-        return asyncio.get_running_loop().create_future()
-
-    def create_task(self, work: Any) -> Any:
-        return asyncio.get_running_loop().create_task(work)
-
-
-class Client:
-    """The other end of a connection; the application behind it is a function of the test."""
-
-    def __init__(self, asgi: Any) -> None:
-        self.asgi = asgi
-        self.loop: Any = Loop()
-        self.running: set[Any] = set()
-        self.has_left = False
-        self.http2 = b""
-        self.transport = Transport()
-        self.connection = Connection(self)
-        self.connection.connection_made(self.transport)  # type: ignore[arg-type]
-
-    def date(self) -> bytes:
-        return DATE
-
-    def left(self, one: Connection) -> None:
-        self.has_left = True
-
-    def ended(self, exchange: Any) -> None:
-        self.running.discard(exchange)
-
-    def speaks_http2(self, connection: Connection, data: bytes) -> None:
-        self.http2 = data
-
-    async def send(self, data: bytes) -> bytes:
-        """What has come back when all that this sets off has been done."""
-        before = len(self.transport.written)
-        self.connection.data_received(data)
-        return await self.answer(before)
-
-    async def answer(self, before: int = 0) -> bytes:
-        for _ in range(3 * AHEAD):
-            await asyncio.sleep(0)
-        return self.transport.written[before:]
-
-    def pass_s(self, seconds: float) -> bool:
-        """Let time go by; returns whether that was too long for the client."""
-        self.loop.now_s += seconds
-        if self.connection.due_at > self.loop.now_s:
-            return False
-        self.connection.expire()
-        return True
 
 
 class App:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+from trust.line import DATE, Client
 
-from unit.server.line import DATE, GET, App, Client, Streaming, ok, post
+from unit.server.line import GET, App, Streaming, ok, post
 from zizq.server.net.http1 import AHEAD
 from zizq.server.net.limits import LINGER_S, MAX_FIELDS, MAX_HEAD
+
+REFUSAL = b"HTTP/1.1 400 Bad Request\r\n" + DATE + b"content-length: 0\r\nconnection: close\r\n\r\n"
 
 # ── requests and answers ──
 
@@ -204,16 +207,21 @@ async def test_chunked_may_be_written_in_capitals() -> None:
 async def test_what_is_no_request_is_refused(junk: bytes) -> None:
     app = App()
     client = Client(app)
-    refusal = b"HTTP/1.1 400 Bad Request\r\n" + DATE + b"content-length: 0\r\nconnection: close\r\n\r\n"
-    assert await client.send(junk) == refusal
+    assert await client.send(junk) == REFUSAL
     assert client.transport.has_ended
     assert not app.scopes
     assert await client.send(GET) == b""
 
 
-async def test_a_request_before_junk_is_still_answered() -> None:
+async def test_a_request_before_junk_is_still_answered_and_then_the_junk() -> None:
     client = Client(App())
-    assert await client.send(post(b"x") + b"junk\r\n\r\n") == ok(b"x", last=True)
+    assert await client.send(post(b"x") + b"junk\r\n\r\n") == ok(b"x") + REFUSAL
+    assert client.transport.has_ended
+
+
+async def test_junk_behind_the_last_request_is_nothing() -> None:
+    client = Client(App())
+    assert await client.send(post(b"x", b"connection: close\r\n") + b"junk\r\n\r\n") == ok(b"x", last=True)
     assert client.transport.has_ended
 
 

@@ -6,8 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from trust.line import Client, Transport
 
-from unit.server.line import GET, App, Client, Streaming, Transport, ok, post
+from unit.server.line import GET, App, Streaming, ok, post
 from zizq.server.net.http1 import READ_AHEAD, Connection
 from zizq.server.net.limits import HEAD_S, IDLE_S, LINGER_S, MAX_HEAD, OPENING_S, PATIENCE_S
 

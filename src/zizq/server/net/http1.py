@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol):
         self._has_moved = False
         # Whether a head has to be measured: few come in parts, or in so much at once.
         self._is_wide = False
-        # The status that refuses what came; 0 for none.
+        # The status that refuses what came last, when those before it are answered; 0 for none.
         self._flaw = 0
         self._fields: list[tuple[bytes, bytes]] = []
         self._target = b""
@@ -118,15 +118,15 @@ class Connection(asyncio.Protocol):
         if self._is_last and self._reading is None:
             self._has_more = True
             return
-        self._parse(data)
-        if self._flaw:
-            self._refuse(self._flaw)
+        if status := self._parse(data):
+            self._refuse(status)
         if self._current is not None:
             if self._current.task is None:
                 self._start(self._current)
             self.pace()
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes) -> int:
+        """Read on; returns the status that refuses what came, 0 for none."""
         self._is_wide, self._has_moved = self._in_head or len(data) > MAX_HEAD, False
         try:
             self._parser.feed_data(data)
@@ -134,11 +134,19 @@ class Connection(asyncio.Protocol):
             # It is answered as if it had not asked to switch to something else.
             self._is_last = True
         except HttpParserError:
-            self._flaw = 400
+            self._find(400)
         # Of what the parser keeps to itself: a field that does not end, in a head, a trailer or beside a chunk.
         self._kept_bytes = 0 if self._has_moved else self._kept_bytes + len(data)
         if self._kept_bytes > MAX_HEAD:
-            self._flaw = 431
+            self._find(431)
+        return self._flaw
+
+    def _find(self, flaw: int) -> None:
+        """What comes is no request, for the first reason that was found; behind the last one nothing need be any."""
+        if self._is_last and self._reading is None:
+            self._has_more = True
+        else:
+            self._flaw = flaw
 
     def eof_received(self) -> bool:
         """The client sends no more; it may still read."""
@@ -190,10 +198,10 @@ class Connection(asyncio.Protocol):
         """The head is whole."""
         self._in_head, self._has_moved = False, True
         if len(self._fields) > MAX_FIELDS or (self._is_wide and _size(self._fields) + len(self._target) > MAX_HEAD):
-            self._flaw = 431
+            self._find(431)
         elif any(name == b"transfer-encoding" and value.strip().lower() != b"chunked" for name, value in self._fields):
             # What llhttp does not know it takes for no body, and says so behind the head, when the call has begun.
-            self._flaw = 501
+            self._find(501)
         if self._flaw or self._is_last or len(self._waiting) >= AHEAD:
             # Those before are answered, and then the connection ends: whoever sent so many sends the rest again.
             self._is_last = self._has_more = True
@@ -250,7 +258,7 @@ class Connection(asyncio.Protocol):
     @property
     def ends_here(self) -> bool:
         """Whether no request is answered after the one that is answered now."""
-        return self._is_last and not self._waiting
+        return self._is_last and not (self._waiting or self._flaw)
 
     def date(self) -> bytes:
         """The line of the header that says when an answer was made."""
@@ -283,6 +291,9 @@ class Connection(asyncio.Protocol):
             if self._reading is not None:
                 self.due_at = self.host.loop.time() + PATIENCE_S
             self._start(self._current)
+        elif self._flaw and not done.is_last:
+            self._refuse(self._flaw)
+            return
         elif done.is_last or self._is_last:
             self._end(at_once=done.is_whole and not self._has_more)
             return
@@ -335,11 +346,11 @@ class Connection(asyncio.Protocol):
         return [] if self._current is None else [self._current, *self._waiting]
 
     def _refuse(self, status: int) -> None:
-        """Answer what is no request; after those before it the connection just ends."""
+        """Answer what is no request, after those before it; a body that is none its call answers."""
         self._is_last, self._in_head, self._has_more = True, False, True
         if self._reading is not None:
             self._reading.leave()
-            self._reading = None
+            self._reading, self._flaw = None, 0
         if self._current is None:
             head = (STATUS_LINES[status], self.host.date(), b"content-length: 0\r\nconnection: close\r\n\r\n")
             self.write(b"".join(head))
