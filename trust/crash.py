@@ -25,8 +25,12 @@ from zizq.store.opening import check_store
 
 KILLS = 1000
 MODES = ("buffered", "fsync-all")
-_LOAD_S = (0.005, 0.3)
-"""How long a server is loaded before it is killed."""
+_ANSWERS = 60
+"""How many requests are answered at most before a server is killed: by time alone, a busy machine would try little."""
+_LOAD_S = (0.005, 1.0)
+"""How long it is loaded at least, and at most."""
+_WITHIN_S = 0.01
+"""How long after an answer it dies at most."""
 _STARTS = 0.05
 """The share of servers that are killed while they start."""
 _START_S = 0.35
@@ -34,14 +38,22 @@ _MOST_JOBS = 1000
 """Beyond this the parked and the finished jobs are deleted."""
 _LISTED = 5
 """Jobs whose errors are read after each kill."""
+TRY_ALL = 100
+"""In so many lives of a server everything has happened that is to be tried."""
+KINDS = (
+    "enqueued", "enqueued in bulk", "enqueued to draw on budgets", "duplicates", "batched", "taken", "released",
+    "succeeded", "succeeded in bulk", "failed", "patched", "deleted", "retried", "changed in many commits",
+    "fired by cron", "budgets, crons and queues changed",
+)  # fmt: skip
 
 
 def run(*, size: float, seed: int | None) -> Iterator[str]:
     """Kill a server some times.
 
     Raises:
-        Broken: When an answer was not kept, or the store is damaged. The same seed makes the same requests; when each
-            of them meets the server is up to the machine.
+        Broken: When an answer was not kept, the store is damaged, or something never happened that has to be tried.
+            Under the same seed servers die after the same time, and each client decides the same; when its requests
+            meet those of others is up to the machine.
     """
     kills = max(4, round(KILLS * size))
     seed = Random().randrange(10**6) if seed is None else seed
@@ -55,19 +67,9 @@ def run(*, size: float, seed: int | None) -> Iterator[str]:
     spent, counts = time.monotonic() - began, trial.journal.counts
     yield f"{kills} kills ({trial.starting} of them while starting), {trial.checks} checks of the whole store"
     yield f"{counts['requests']:,} requests answered, {trial.unanswered:,} jobs of requests that were not"
-    kinds = (
-        "enqueued",
-        "duplicates",
-        "batched",
-        "taken",
-        "released",
-        "succeeded",
-        "failed",
-        "patched",
-        "deleted",
-        "retried",
-    )
-    yield ", ".join(f"{counts[kind]:,} {kind}" for kind in kinds) + f", {trial.fired} fired by cron"
+    if (missing := [kind for kind in KINDS if not counts[kind]]) and kills >= TRY_ALL:
+        raise Broken(f"nothing was {' or '.join(missing)} in {kills} kills: so nothing is known of it (--seed {seed})")
+    yield ", ".join(f"{counts[kind]:,} {kind}" for kind in KINDS)
     yield f"0 violations, {spent:.0f} s, {spent / kills:.2f} s a kill, seed {seed}"
 
 
@@ -76,14 +78,17 @@ class _Trial:
 
     def __init__(self, store: Path, seed: int) -> None:
         self.journal = Journal()
-        self.kills = self.starting = self.checks = self.unanswered = self.fired = 0
+        self.kills = self.starting = self.checks = self.unanswered = 0
         self._store = store
+        self._seed = seed
         self._dice = Random(seed)
-        self._load = Load(self.journal, self._dice)
+        self._load = Load(self.journal)
 
     async def run(self, kills: int) -> None:
         """Let servers live and die."""
         while self.kills < kills:
+            # Of its own for each life: how often the last one was asked for more must not matter.
+            self._dice = Random(f"{self._seed} {self.kills}")
             if self.kills and self._dice.random() < _STARTS:
                 await self._die_early()
             else:
@@ -102,13 +107,18 @@ class _Trial:
         with self._serve() as server:
             async with Client(server.url) as client:
                 await (self._verify(client) if self.kills else _set_up(client))
-                delay_s = self._dice.uniform(*_LOAD_S)
+                answers, delay_s = self._dice.randrange(_ANSWERS), self._dice.random() * _WITHIN_S
+                wanted = self.journal.counts["requests"] + answers
 
                 async def kill() -> None:
+                    until = time.monotonic() + _LOAD_S[1]
+                    await asyncio.sleep(_LOAD_S[0])
+                    while self.journal.counts["requests"] < wanted and time.monotonic() < until:  # noqa: ASYNC110
+                        await asyncio.sleep(0.001)
                     await asyncio.sleep(delay_s)
                     server.stop(signal.SIGKILL)
 
-                await self._load.run(client, kill)
+                await self._load.run(client, kill, f"{self._seed} {self.kills}")
 
     async def _die_early(self) -> None:
         self.starting += 1
@@ -169,7 +179,7 @@ class _Trial:
         seconds = [job.ready_at_ms // 1000 for job in ticks]
         if len(set(seconds)) < len(seconds):
             raise Broken(f"a cron entry fired twice for one second: {seconds}")
-        self.fired += len(ticks[:-1])
+        self.journal.counts["fired by cron"] += len(ticks[:-1])
         if len(ticks) > 1:
             await client.jobs(id=[job.id for job in ticks[:-1]]).delete()
 

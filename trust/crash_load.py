@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from random import Random
 
@@ -29,6 +30,8 @@ _HEAVY = "x" * 5000
 _SCOPES = ("queued", "active", "active", "exists")
 
 Actor = Callable[[Client], Awaitable[None]]
+_dice: ContextVar[Random] = ContextVar("dice")
+"""Each actor has its own: what it decides must not hang on when others do."""
 
 
 class Load:
@@ -36,12 +39,10 @@ class Load:
 
     Args:
         journal: What is known.
-        dice: Decides what happens.
     """
 
-    def __init__(self, journal: Journal, dice: Random) -> None:
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._dice = dice
         self.slots = Fact(SLOTS[0])
         """The allocation of the budget `slots`."""
         self.paused = Fact(False)
@@ -54,15 +55,25 @@ class Load:
         self._most_slots = 0
         self._costs: dict[str, int] = {}
 
-    async def run(self, client: Client, kill: Callable[[], Awaitable[None]]) -> None:
+    async def run(self, client: Client, kill: Callable[[], Awaitable[None]], seed: str) -> None:
         """Load the server until it has been killed.
+
+        Args:
+            client: What reaches it.
+            kill: Kills it at some time.
+            seed: Decides what happens.
 
         Raises:
             Broken: When an answer or a frame breaks a promise.
         """
         self._most_slots = max(self.slots.could_be())
         self._alive = True
-        tasks = [asyncio.create_task(_until_killed(actor, client)) for actor in self._actors()]
+        _dice.set(Random(seed))
+        actors = self._actors()
+        tasks = [
+            asyncio.create_task(_until_killed(actor, client, Random(f"{seed} {number}")))
+            for number, actor in enumerate(actors)
+        ]
         await kill()
         self._alive = False
         # What was answered before is still to be read.
@@ -83,9 +94,13 @@ class Load:
             actors.append(self._worker(number, queues, prefetch))
         if self._dice.random() < 0.5:
             actors.append(self._change_many)
-        if self._dice.random() < 0.04:
+        if self._dice.random() < 0.1:
             actors.append(self._enqueue_batched)
         return actors
+
+    @property
+    def _dice(self) -> Random:
+        return _dice.get()
 
     async def _pause(self, most_ms: int) -> None:
         await asyncio.sleep(self._dice.random() * most_ms / 1000)
@@ -109,7 +124,9 @@ class Load:
             jobs = [await client.enqueue(requests[0])]
         else:
             jobs = await client.enqueue_bulk(requests)
+            self._journal.counts["enqueued in bulk"] += len(jobs)
         self._journal.enqueued(entries, jobs)
+        self._journal.counts["enqueued to draw on budgets"] += sum(bool(one.budgets) for one in requests)
 
     def _shape(self) -> Known:
         dice = self._dice
@@ -220,6 +237,7 @@ class Load:
                 missing = ids
         else:
             missing = await client.report_success_bulk(ids)
+            self._journal.counts["succeeded in bulk"] += len(ids)
         if missing:
             raise Broken(f"job {missing[0]} was in flight, and its success was refused")
         self._journal.answer(entries, "succeeded")
@@ -300,10 +318,12 @@ class Load:
                 self._journal.ask(there, [now.with_(**change) for one in there if (now := one.fact.now) is not None])
                 self._compare_count(there, await query.update(**change))
                 self._journal.answer(there, "patched")
+                self._journal.counts["changed in many commits"] += len(there)
             else:
                 self._leave(there)
                 self._compare_count(there, await query.delete())
                 self._journal.answer(there, "deleted")
+                self._journal.counts["changed in many commits"] += len(there)
             await self._pause(50)
 
     def _some(self, state: str) -> list[Entry]:
@@ -339,10 +359,11 @@ class Load:
             self.resting.ask(resting)
             await (client.pause_queue(PARKED) if resting else client.resume_queue(PARKED))
             self.resting.answer(resting)
-            self._journal.count("settings")
+            self._journal.count("budgets, crons and queues changed")
 
 
-async def _until_killed(actor: Actor, client: Client) -> None:
+async def _until_killed(actor: Actor, client: Client, dice: Random) -> None:
+    _dice.set(dice)
     with suppress(TransportError):
         try:
             await actor(client)
