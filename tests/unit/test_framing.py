@@ -12,9 +12,9 @@ BEATS = {StreamFormat.MSGPACK: b"\0\0\0\0", StreamFormat.NDJSON: b"\n"}
 FORMS = list(BEATS)
 
 
-def records(count: int) -> list[JobRecord]:
+def records(count: int, form: StreamFormat) -> list[JobRecord]:
     ids = IdGenerator(SystemClock(), SystemDice())
-    payload = msgspec.Raw(encode({"line": "a\nb"}, Format.MSGPACK))
+    payload = msgspec.Raw(encode({"line": "a\nb"}, form.body))
     return [
         JobRecord(
             id=ids.next(),
@@ -32,7 +32,7 @@ def records(count: int) -> list[JobRecord]:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_frames_fed_whole_come_out_in_order_without_heartbeats(form):
-    parts = [join([record], form) for record in records(3)]
+    parts = [join([record], form) for record in records(3, form)]
     frames = Splitter(form).feed(BEATS[form] + BEATS[form].join(parts) + BEATS[form])
     assert len(frames) == 3
     assert [len(frame) for frame in frames] == [len(part) - len(BEATS[form]) for part in parts]
@@ -40,7 +40,7 @@ def test_frames_fed_whole_come_out_in_order_without_heartbeats(form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_frames_fed_byte_by_byte_are_the_same_as_fed_whole(form):
-    data = BEATS[form] + join(records(3), form) + BEATS[form]
+    data = BEATS[form] + join(records(3, form), form) + BEATS[form]
     splitter = Splitter(form)
     drops = [frame for at in range(len(data)) for frame in splitter.feed(data[at : at + 1])]
     assert drops == Splitter(form).feed(data)
@@ -50,7 +50,7 @@ def test_frames_fed_byte_by_byte_are_the_same_as_fed_whole(form):
 @pytest.mark.parametrize("form", FORMS)
 def test_rubbish_after_a_frame_is_reported_at_the_end(form):
     splitter = Splitter(form)
-    assert len(splitter.feed(join(records(1), form) + b"\x01\x02\x03")) == 1
+    assert len(splitter.feed(join(records(1, form), form) + b"\x01\x02\x03")) == 1
     with pytest.raises(DecodeError, match="inside a frame"):
         splitter.finish()
 
@@ -70,13 +70,13 @@ def test_a_stream_of_heartbeats_alone_ends_in_good_order(form):
 
 
 def test_jobs_joined_for_sse_are_data_lines():
-    text = join(records(2), StreamFormat.SSE)
+    text = join(records(2, StreamFormat.SSE), StreamFormat.SSE)
     assert text.count(b"data: {") == 2
     assert text.endswith(b"}\n\n")
 
 
 def test_a_job_without_payload_is_joined_without_one():
-    (record,) = records(1)
+    (record,) = records(1, StreamFormat.NDJSON)
     (frame,) = Splitter(StreamFormat.NDJSON).feed(join([record.with_(payload=None)], StreamFormat.NDJSON))
     assert "payload" not in msgspec.json.decode(frame)
 

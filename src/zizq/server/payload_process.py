@@ -1,7 +1,8 @@
-"""A process that puts large payloads into their stored form. `payloads.py` starts it as a script.
+"""A process that puts large payloads into their stored form, and out of it. `payloads.py` starts it as a script.
 
-What travels is what `jq_process.py` says, with one task: `store`, with the content type of the payload. Its answer is
-what is wrong with it, or no text; and the stored form, or no bytes where the payload is that already.
+What travels is what `jq_process.py` says, with two tasks, each with a content type. The answer to `store`, with that of
+the payload, is what is wrong with it, or no text; and the stored form, or no bytes where the payload is that already.
+The answer to `send` is the payload in a form for others.
 """
 
 from __future__ import annotations
@@ -36,9 +37,12 @@ class Reader:
 
     def answer(self, request: bytes) -> bytes:
         """The answer to a request, whose payload is read here."""
-        _, (name,), seconds, [size] = self._read(request)
+        task, (name,), seconds, [size] = self._read(request)
         doors.allow(seconds)
         form, raw = self._codec.Format(name), sys.stdin.buffer.read(size)
+        return bytes(self._codec.payload_to_send(self._raw(raw), form)) if task == "send" else self._stored(raw, form)
+
+    def _stored(self, raw: bytes, form: Any) -> bytes:
         try:
             stored = bytes(self._codec.payload_to_store(self._raw(raw), form))
         except self._refusal as refusal:

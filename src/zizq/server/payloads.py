@@ -1,4 +1,4 @@
-"""Payloads on their way into the store: small ones are put into their stored form at once, large ones elsewhere.
+"""Payloads on their way into the store and out of it: small ones are translated at once, large ones elsewhere.
 
 To read 16 MB of lists in lists takes seconds, in which the event loop would serve nobody else. So payloads that are not
 small are read by processes of their own (`payload_process.py`), where time and memory have limits.
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from zizq.errors import BadRequest
+from zizq.errors import BadRequest, Unavailable
+from zizq.job import JobRecord
 from zizq.server.pool import Exceeded, Pool, Trade
 from zizq.wire import codec
 from zizq.wire.codec import Format
@@ -34,7 +35,7 @@ _answer: msgspec.msgpack.Decoder[tuple[str, bytes]] = msgspec.msgpack.Decoder(tu
 
 
 class Payloads(Pool):
-    """Puts payloads into their stored form."""
+    """Puts payloads into their stored form, and into that of an answer."""
 
     def __init__(self) -> None:
         super().__init__(_TRADE, TIMEOUT_MS, MEMORY, PROCESSES)
@@ -56,3 +57,14 @@ class Payloads(Pool):
         if trouble:
             raise BadRequest(trouble)
         return msgspec.Raw(found or bytes(raw))
+
+    async def sent(self, job: JobRecord, form: Format) -> JobRecord:
+        """A job as `codec.job_to_send` has it, however large its payload is."""
+        if form is Format.MSGPACK or job.payload is None or len(job.payload) <= SMALL:
+            return codec.job_to_send(job, form)
+        on = f"a payload of {size(len(job.payload))}"
+        try:
+            return job.with_(payload=msgspec.Raw(await self._answer("send", (form,), [bytes(job.payload)], on)))
+        except (Exceeded, Unavailable):
+            # It was stored, so it has to come out: then the others wait.
+            return codec.job_to_send(job, form)

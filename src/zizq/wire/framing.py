@@ -9,7 +9,7 @@ import msgspec
 
 from zizq.errors import DecodeError, NotAcceptable
 from zizq.job import JobRecord
-from zizq.wire.codec import Format, payload_to_send
+from zizq.wire.codec import Format
 
 MAX_FRAME = 64 * 1024 * 1024
 """The largest frame a client takes, in bytes: four times the default limit on a request body."""
@@ -62,7 +62,12 @@ def stream_format(accept: str | None) -> StreamFormat:
 
 
 def join(jobs: Iterable[JobRecord], form: StreamFormat) -> bytes:
-    """Jobs as one run of frames, so that a slow socket is paid for once a batch and not once a job."""
+    """Jobs as one run of frames, so that a slow socket is paid for once a batch and not once a job.
+
+    Args:
+        jobs: The jobs, with their payloads in the format of the stream.
+        form: The format.
+    """
     if form is StreamFormat.MSGPACK:
         parts = []
         for job in jobs:
@@ -71,13 +76,7 @@ def join(jobs: Iterable[JobRecord], form: StreamFormat) -> bytes:
             parts.append(body)
         return b"".join(parts)
     before, after = (b"data: ", b"\n\n") if form is StreamFormat.SSE else (b"", b"\n")
-    return b"".join([before + _encode_json(_as_json(job)) + after for job in jobs])
-
-
-def _as_json(job: JobRecord) -> JobRecord:
-    if job.payload is None:
-        return job
-    return job.with_(payload=payload_to_send(job.payload, Format.JSON))
+    return b"".join([before + _encode_json(job) + after for job in jobs])
 
 
 class Splitter:

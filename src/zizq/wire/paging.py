@@ -14,17 +14,17 @@ PIECE_BYTES = 64 * 1024
 
 
 def pieces(jobs: Sequence[JobRecord], pages: Pages, form: Format) -> Iterator[bytes]:
-    """What `codec.encode` makes of a `JobPage`, in pieces, with payloads in the format of the response.
+    """What `codec.encode` makes of a `JobPage`, in pieces.
 
     Args:
-        jobs: The jobs with their payloads as stored, fewer than 2**16.
+        jobs: The jobs with their payloads in the format of the response, fewer than 2**16.
         pages: The links of the page.
         form: The format of the response.
     """
     before, between, after, end = _punctuation(len(jobs), form)
     parts, size = [before], 0
     for number, job in enumerate(jobs):
-        parts += (between if number else b"", codec.encode(codec.job_to_send(job, form), form))
+        parts += (between if number else b"", codec.encode(job, form))
         size += len(parts[-1])
         if size >= PIECE_BYTES:
             yield b"".join(parts)

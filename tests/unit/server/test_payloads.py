@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,9 @@ import msgspec
 import pytest
 
 from unit.server.processes import children_of, contents, needs_proc
+from zizq.engine import admit
 from zizq.errors import BadRequest, Unavailable
+from zizq.job import JobRecord
 from zizq.server.payload_process import MOST_VALUES
 from zizq.server.payloads import SMALL, Payloads
 from zizq.wire import codec
@@ -85,3 +88,44 @@ async def test_a_server_that_stops_reads_no_large_payload() -> None:
         pass
     with pytest.raises(Unavailable, match="no large payload can be read: the server is stopping"):
         await payloads.stored(encoded(LARGE, Format.JSON), Format.JSON)
+
+
+# ── on their way out ──
+
+
+def job_with(value: Any) -> JobRecord:
+    stored = codec.payload_to_store(encoded(value, Format.MSGPACK), Format.MSGPACK)
+    return admit.new_job("0" * 25, 1, type="t", queue="q", payload=stored)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("value", [{"b": [1.5, None, {"z": 2**63, "a": "ü"}], "a": LARGE}, {"b": 1, "a": 2}])
+async def test_a_large_payload_is_sent_as_a_small_one_is(form: Format, value: Any) -> None:
+    job = job_with(value)
+    async with reading() as payloads:
+        assert await payloads.sent(job, form) == codec.job_to_send(job, form)
+
+
+async def test_a_large_payload_holds_nobody_up_on_its_way_out() -> None:
+    # The oracle is the loop itself: what it does meanwhile would take all of the time, were it done here.
+    job = job_with({f"key {number}": number for number in range(200_000)})
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with reading() as payloads:
+        counting = asyncio.ensure_future(count())
+        await payloads.sent(job, Format.JSON)
+        counting.cancel()
+    assert turns > 100
+
+
+async def test_a_large_payload_comes_out_also_where_no_process_is_there() -> None:
+    job = job_with(LARGE)
+    async with reading() as payloads:
+        pass
+    assert await payloads.sent(job, Format.JSON) == codec.job_to_send(job, Format.JSON)

@@ -103,8 +103,8 @@ class Api:
         self._may_reset = may_reset
         self._auth = auth
         self._gate = Gate(auth, catalog, broker) if auth.is_on else None
-        self._take = TakeHandler(broker, clock, auth, departures, load, heartbeat_ms)
-        own = self._handlers(JobHandlers(broker, catalog, payloads), ListHandlers(catalog))
+        self._take = TakeHandler(broker, clock, auth, departures, load, payloads, heartbeat_ms)
+        own = self._handlers(JobHandlers(broker, catalog, payloads), ListHandlers(catalog, payloads))
         self._routes = Routes(
             own
             | QueueHandlers(catalog).routes

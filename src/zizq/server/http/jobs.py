@@ -15,7 +15,6 @@ from zizq.server.http.exchange import NO_CONTENT, Request, Response
 from zizq.server.http.gate import NOT_IN_FLIGHT, check_move, check_new
 from zizq.server.http.query import number
 from zizq.server.payloads import SMALL, Payloads
-from zizq.wire import codec
 from zizq.wire.codec import Body
 from zizq.wire.messages import (
     MAX_U32,
@@ -105,7 +104,7 @@ class JobHandlers:
     async def get(self, request: Request, job_id: str) -> Response:
         """GET /jobs/{id} (protocol.md#2.5)."""
         job = await self._catalog.get(job_id)
-        return request.answer(200, codec.job_to_send(job, request.form))
+        return request.answer(200, await self._payloads.sent(job, request.form))
 
     async def patch(self, request: Request, job_id: str) -> Response:
         """PATCH /jobs/{id} (protocol.md#2.9)."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from zizq.engine.changes import Change, Delete, Retry
+from zizq.job import JobRecord
 from zizq.server.catalog import Catalog
 from zizq.server.http import bodies
 from zizq.server.http.exchange import Request, Response
 from zizq.server.http.gate import check_move
 from zizq.server.http.query import Filter, change_filter, check_suits, job_filter, number, page_request
+from zizq.server.payloads import Payloads
 from zizq.wire import operations as op
 from zizq.wire import paging
-from zizq.wire.codec import Body
+from zizq.wire.codec import Body, Format
 from zizq.wire.messages import MAX_U32, Count, Deleted, ErrorPage, PatchBody, Patched, Retried
 
 _PATCH = Body(PatchBody)
@@ -21,8 +24,9 @@ _PATCH = Body(PatchBody)
 class ListHandlers:
     """The calls on many jobs, and on the errors of one."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, payloads: Payloads) -> None:
         self._catalog = catalog
+        self._payloads = payloads
 
     async def list_jobs(self, request: Request) -> Response:
         """GET /jobs (protocol.md#2.6)."""
@@ -32,12 +36,23 @@ class ListHandlers:
         # As they were read, and as they will be sent.
         request.hold(2 * sum(len(job.payload or b"") for job in jobs))
         pages = wanted.pages(op.LIST_JOBS.path, [job.id for job in jobs], more, chosen.text())
-        body = []
-        for piece in paging.pieces(jobs, pages, request.form):
+        body: list[bytes] = []
+        for piece in paging.pieces(await self._sent(jobs, request.form), pages, request.form):
             body.append(piece)
             # Others get their turn.
             await asyncio.sleep(0)
         return request.answer_pieces(200, body)
+
+    async def _sent(self, jobs: Sequence[JobRecord], form: Format) -> list[JobRecord]:
+        """Jobs with their payloads in the format of a response; others get their turn."""
+        sent, size = [], 0
+        for job in jobs:
+            sent.append(await self._payloads.sent(job, form))
+            size += len(job.payload or b"")
+            if size >= paging.PIECE_BYTES:
+                size = 0
+                await asyncio.sleep(0)
+        return sent
 
     async def count_jobs(self, request: Request) -> Response:
         """GET /jobs/count (protocol.md#2.7)."""

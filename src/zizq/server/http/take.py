@@ -18,6 +18,7 @@ from zizq.server.http.departures import Departures
 from zizq.server.http.exchange import PIECE, Request, Send
 from zizq.server.http.load import Load
 from zizq.server.http.query import items, whole_number
+from zizq.server.payloads import Payloads
 from zizq.wire import framing
 from zizq.wire.framing import StreamFormat
 from zizq.wire.messages import MAX_U32, MAX_U64
@@ -47,16 +48,25 @@ class TakeHandler:
         auth: Knows who may still take.
         departures: Says when a client has gone.
         load: Says when there are too many streams.
+        payloads: Translates those that are large.
         heartbeat_ms: Silence after which a heartbeat is sent.
     """
 
     def __init__(
-        self, broker: Broker, clock: Clock, auth: Auth, departures: Departures, load: Load, heartbeat_ms: int
+        self,
+        broker: Broker,
+        clock: Clock,
+        auth: Auth,
+        departures: Departures,
+        load: Load,
+        payloads: Payloads,
+        heartbeat_ms: int,
     ) -> None:
         self._broker = broker
         self._auth = auth
         self._departures = departures
         self._load = load
+        self._payloads = payloads
         self._clock = clock
         self._heartbeat_s = heartbeat_ms / 1000
 
@@ -119,7 +129,7 @@ class TakeHandler:
                 log.warning("take failed", extra={"fields": {"error": str(error)}})
                 jobs = []
             if jobs:
-                most = _next_most(most, len(jobs), await _send_jobs(jobs, form, send))
+                most = _next_most(most, len(jobs), await self._send_jobs(jobs, form, send))
             if consumer.is_done:
                 return True
             if jobs:
@@ -130,6 +140,15 @@ class TakeHandler:
                 beat_at = self._clock.mono_s() + self._heartbeat_s
         return not consumer.closed
 
+    async def _send_jobs(self, jobs: Sequence[JobRecord], form: StreamFormat, send: Send) -> int:
+        """Send the frames of jobs; returns how many bytes they have."""
+        if form is not StreamFormat.MSGPACK:
+            jobs = [await self._payloads.sent(job, form.body) for job in jobs]
+        frames = framing.join(jobs, form)
+        for at in range(0, len(frames), PIECE):
+            await send({"type": "http.response.body", "body": frames[at : at + PIECE], "more_body": True})
+        return len(frames)
+
 
 def _early(owner: int) -> float:
     """Which part of an interval passes before the first heartbeat, from a half to the whole.
@@ -137,14 +156,6 @@ def _early(owner: int) -> float:
     Ten thousand streams that were opened at once, after a restart, must not send their heartbeats at once ever after.
     """
     return 1 - owner * _GOLDEN % 1 / 2
-
-
-async def _send_jobs(jobs: Sequence[JobRecord], form: StreamFormat, send: Send) -> int:
-    """Send the frames of jobs; returns how many bytes they have."""
-    frames = framing.join(jobs, form)
-    for at in range(0, len(frames), PIECE):
-        await send({"type": "http.response.body", "body": frames[at : at + PIECE], "more_body": True})
-    return len(frames)
 
 
 def _next_most(most: int, jobs: int, sent: int) -> int:
