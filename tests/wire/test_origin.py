@@ -10,6 +10,7 @@ from wire.test_tokens import target_of
 from zizq.wire import operations as op
 from zizq.wire.operations import OPERATIONS, Operation, Scope
 
+pytestmark = pytest.mark.embedded_only("it is asked before the store is")
 FOREIGN = (403, "the request comes from a page of another site")
 NEW = b'{"type":"t","queue":"q","payload":1}'
 ALL = {operation.name: operation for operation in OPERATIONS}

@@ -10,11 +10,13 @@ from zizq.job import JobRecord, Status
 from zizq.policy import MAX_MILLIS, Backoff, Defaults, Retention
 
 NOW = 1_790_000_000_000
+ENQUEUED = NOW - 1000
+"""A job may wait for long before it is held."""
 DEFAULTS = Defaults(retry_limit=1, backoff=Backoff(1.0, 500, 100), dead_ms=1000, max_worker_deaths=2)
 
 
 def held(timeout_ms: int | None = None, **more: object) -> JobRecord:
-    job = admit.new_job("j", NOW, type="t", queue="q", payload=msgspec.Raw(b"\xc0"), timeout_ms=timeout_ms)
+    job = admit.new_job("j", ENQUEUED, type="t", queue="q", payload=msgspec.Raw(b"\xc0"), timeout_ms=timeout_ms)
     return decide.on_take(job.with_(**more), NOW)
 
 
@@ -36,7 +38,7 @@ def test_the_jobs_own_timeout_counts_before_that_of_its_stream(
 
 
 @pytest.mark.parametrize(
-    ("attempts", "status", "ready_at"), [(0, Status.SCHEDULED, NOW + 9 + 1550), (1, Status.DEAD, NOW)]
+    ("attempts", "status", "ready_at"), [(0, Status.SCHEDULED, NOW + 9 + 1550), (1, Status.DEAD, ENQUEUED)]
 )
 def test_a_job_whose_time_is_up_has_failed_like_any_other(attempts: int, status: Status, ready_at: int) -> None:
     settled = decide.on_timeout(held(9, attempts=attempts), None, NOW + 9, DEFAULTS, 0.5)
