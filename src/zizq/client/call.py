@@ -6,15 +6,16 @@ whether that is done by a coroutine or by a thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
 from zizq.client.job import Job, JobReader
-from zizq.errors import BadRequest, ConfigError, DecodeError, EncodeError, ResponseError
-from zizq.wire.codec import Body, Format, encode
+from zizq.client.payload import encode_body
+from zizq.errors import BadRequest, ConfigError, DecodeError, ResponseError
+from zizq.wire.codec import Body, Format
 from zizq.wire.faults import error_for
 from zizq.wire.framing import StreamFormat
 from zizq.wire.operations import Operation
@@ -25,7 +26,7 @@ _MAX_QUERY = 60_000  # characters; the server takes 64 KiB for the first line of
 _MAX_ERROR_TEXT = 500  # characters of an answer that is not ours, such as a proxy's page
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, frozen=True):
     """What to send; `path` starts with a slash and may have a query."""
 
     method: str
@@ -34,7 +35,7 @@ class Request(NamedTuple):
     body: bytes | None = None
 
 
-class Response(NamedTuple):
+class Response(msgspec.Struct, frozen=True):
     """What came back; the content type is None where the server sent none, and so is when to come again, in seconds."""
 
     status: int
@@ -54,7 +55,7 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
     """
 
     request: Request
-    success: tuple[int, ...]
+    success: Collection[int]
     value: Callable[[Response], T]
     span: AbstractContextManager[Callable[[T], T]] | None = None
 
@@ -101,15 +102,9 @@ class CallMaker:
         if query:
             path = f"{path}?{_short(query)}"
         if body is None:
-            return Call(Request(operation.method, path, self._bare), operation.success, value)
-        request = Request(operation.method, path, self._with_body, self._encode(body))
-        return Call(request, operation.success, value)
-
-    def _encode(self, body: object) -> bytes:
-        try:
-            return encode(body, self._form)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise EncodeError(f"the request cannot be sent: {error}") from error
+            return Call(Request(operation.method, path, self._bare), operation.answers, value)
+        request = Request(operation.method, path, self._with_body, encode_body(body, self._form))
+        return Call(request, operation.answers, value)
 
 
 def _short(query: str) -> str:

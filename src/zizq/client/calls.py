@@ -60,7 +60,7 @@ class Calls(CallMaker):
 
     def enqueue(self, source: object, **options: Unpack[Options]) -> Call[Job]:
         """Enqueue one job: an instance of a kind, or a request."""
-        body = request_for(source, **options).to_wire(self._form, self._clock.wall_ms())
+        body = request_for(source, **options).to_wire(self._clock.wall_ms())
         return self._call(operations.ENQUEUE, read_job, body=body)
 
     def enqueue_raw(self, type: str, payload: Any, **options: Unpack[Options]) -> Call[Job]:
@@ -70,12 +70,12 @@ class Calls(CallMaker):
         except TypeError:
             # The same, with an error that says which option is wrong.
             request = Enqueue(type, payload).with_(**options)
-        return self._call(operations.ENQUEUE, read_job, body=request.to_wire(self._form, self._clock.wall_ms()))
+        return self._call(operations.ENQUEUE, read_job, body=request.to_wire(self._clock.wall_ms()))
 
     def enqueue_bulk(self, sources: Iterable[object]) -> Call[list[Job]]:
         """Enqueue many jobs, all or none."""
         now = self._clock.wall_ms()
-        body = messages.EnqueueBulk([request_for(source).to_wire(self._form, now) for source in sources])
+        body = messages.EnqueueBulk([request_for(source).to_wire(now) for source in sources])
         return self._call(operations.ENQUEUE_BULK, _read_jobs, body=body)
 
     # ── single jobs ──────────────────────────────────────────────────────────────────────────────────

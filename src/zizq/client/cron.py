@@ -203,7 +203,7 @@ class CronCalls(CallMaker):
             expression=_text("expression", expression),
             timezone=_zone(timezone),
             paused=_flag(paused),
-            job=request.to_wire(self._form, _NO_TIME),
+            job=request.to_wire(_NO_TIME),
         )
 
 

@@ -13,10 +13,9 @@ from zizq.client.batch import Batch, RawBatch
 from zizq.client.budgets import Draws, draws_of
 from zizq.client.keys import Scope, check_scope
 from zizq.client.options import Backoff, Duration, Retention, instant_ms, limit_ms, to_ms
-from zizq.client.payload import encode_payload
+from zizq.client.payload import plain_of
 from zizq.errors import ConfigError
 from zizq.wire import messages
-from zizq.wire.codec import Format
 
 
 class Options(TypedDict, total=False):
@@ -107,11 +106,10 @@ class Enqueue(msgspec.Struct, frozen=True):
         """Whether it may run at once."""
         return self.ready_at is None and self.delay is None
 
-    def to_wire(self, form: Format, now_ms: int) -> messages.Enqueue:
+    def to_wire(self, now_ms: int) -> messages.Enqueue:
         """The request as it is sent.
 
         Args:
-            form: The format of the body it will be a part of.
             now_ms: The wall clock, which `delay` counts from.
 
         Raises:
@@ -126,7 +124,8 @@ class Enqueue(msgspec.Struct, frozen=True):
         return messages.Enqueue(
             type=self.type,
             queue=self.queue,
-            payload=encode_payload(self.payload, form),
+            # Encoded with the rest, and not before it: that would be twice.
+            payload=plain_of(self.payload),
             priority=job.DEFAULT_PRIORITY if self.priority is None else self.priority,
             ready_at=None if self.is_for_now else later_ms(("ready_at", self.ready_at), ("delay", self.delay), now_ms),
             retry_limit=self.retry_limit,

@@ -5,6 +5,7 @@ llhttp, by way of httptools, reads the answers: what lengths and chunks mean, an
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -51,16 +52,13 @@ class Requests:
         Raises:
             ConfigError: When a header has more than one line.
         """
-        method, path, headers, body = request
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        if lines.count("\r") != len(headers) or lines.count("\n") != len(headers) or "\0" in lines:
-            raise ConfigError(f"a header cannot be sent, for it has more than one line: {headers!r}")
+        lines, body = _lines(*request.headers.items()), request.body
+        start = f"{request.method} {self._prefix}{request.path}{self._common}{lines}"
         if body is not None:
-            head = f"{method} {self._prefix}{path}{self._common}{lines}content-length: {len(body)}\r\n\r\n"
-            return head.encode() + body
+            return f"{start}content-length: {len(body)}\r\n\r\n".encode() + body
         # To say that there is no body is of use only where there might be one.
-        length = "" if method in ("GET", "DELETE") else "content-length: 0\r\n"
-        return f"{method} {self._prefix}{path}{self._common}{lines}{length}\r\n".encode()
+        length = "" if request.method in ("GET", "DELETE") else "content-length: 0\r\n"
+        return f"{start}{length}\r\n".encode()
 
 
 class Answer:
@@ -72,21 +70,25 @@ class Answer:
     has_head: bool
     """Whether status and headers are known."""
     is_complete: bool
+    is_last: bool
+    """Whether the connection carries no other answer after this one."""
 
     def __init__(self) -> None:
-        self._parser = HttpResponseParser(self)
-        self._is_off = False
         self.has_head = self.is_complete = True
+        self.is_last = self._has_end = False
+        self._head_bytes = 0
+        # The parser calls these two as they are, which saves a call of ours for each header and each piece.
+        self._headers: dict[bytes, bytes] = {}
+        self.on_header = self._headers.__setitem__
+        self._pieces: list[bytes] = []
+        self.on_body = self._pieces.append
+        self._parser = HttpResponseParser(self)
 
     def begin(self) -> None:
         """A request is sent."""
-        self.status = 0
-        self.content_type = self.retry_after = None
         self.has_head = self.is_complete = False
-        self._has_end = False
         self._head_bytes = 0
-        self._pause: str | None = None
-        self._pieces: list[bytes] = []
+        self._pieces.clear()
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take in bytes.
@@ -99,11 +101,14 @@ class Answer:
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
-            self._is_off = True
+            self.is_last = True
             if not self.is_complete:
                 told = "a switch of protocols" if isinstance(error, HttpParserUpgrade) else f"no HTTP: {error}"
                 raise Broken(f"the answer is {told}") from error
-        if not self.has_head:
+        if self.has_head:
+            # Those behind a body, which mean nothing here.
+            self._headers.clear()
+        else:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD:
                 raise Broken(f"the head of the answer has more than {MAX_HEAD} bytes")
@@ -118,18 +123,13 @@ class Answer:
             raise Broken("it was closed before the answer came")
         if not self.is_complete and self._has_end:
             raise Broken("it was closed inside the answer")
-        self.is_complete = self._is_off = True
-
-    @property
-    def is_last(self) -> bool:
-        """Whether the connection carries no other answer after this one."""
-        return self._is_off or not self.is_complete
+        self.is_complete = self.is_last = True
 
     def take(self) -> bytes:
         """What has come of the body since this was asked last."""
-        pieces = self._pieces
-        self._pieces = []
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        piece = b"".join(self._pieces)
+        self._pieces.clear()
+        return piece
 
     @property
     def held(self) -> int:
@@ -145,36 +145,34 @@ class Answer:
     def on_message_begin(self) -> None:
         """The first byte of an answer came."""
         if self.is_complete:
-            self._is_off = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header came."""
-        name = name.lower()
-        if name == b"content-type":
-            self.content_type = value.decode("latin-1")
-        elif name in (b"content-length", b"transfer-encoding"):
-            self._has_end = True
-        elif name == b"retry-after":
-            self._pause = value.decode("latin-1")
+            self.is_last = True
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
-        self.status = self._parser.get_status_code()
+        headers = {name.lower(): value.decode("latin-1") for name, value in self._headers.items()}
+        self._headers.clear()
+        self.status = status = self._parser.get_status_code()
         # Of 1xx there may be any number before the answer.
-        self.has_head = self.status >= 200
-        if self.status in (429, 503):
-            self.retry_after = _seconds(self._pause)
-
-    def on_body(self, piece: bytes) -> None:
-        """A piece of the body came."""
-        self._pieces.append(piece)
+        self.has_head = status >= 200
+        self.content_type = headers.get(b"content-type")
+        self.retry_after = _seconds(headers.get(b"retry-after")) if status in (429, 503) else None
+        self._has_end = b"content-length" in headers or b"transfer-encoding" in headers
 
     def on_message_complete(self) -> None:
         """The last byte came."""
         self.is_complete = self.has_head
         # Only here does the parser know.
         if not self._parser.should_keep_alive():
-            self._is_off = True
+            self.is_last = True
+
+
+@lru_cache(maxsize=64)
+def _lines(*headers: tuple[str, str]) -> str:
+    """Headers as they are sent, each on a line of its own."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    if lines.count("\r") != len(headers) or lines.count("\n") != len(headers) or "\0" in lines:
+        raise ConfigError(f"a header cannot be sent, for it has more than one line: {dict(headers)!r}")
+    return lines
 
 
 def _seconds(text: str | None) -> float | None:

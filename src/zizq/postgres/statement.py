@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Unpack
 
-import msgspec
-
 from zizq.client.enqueue import Enqueue, Options
 from zizq.client.kinds import request_for
+from zizq.client.payload import encode_body
 from zizq.errors import ConfigError
 from zizq.wire.codec import Format
 
@@ -66,7 +65,7 @@ def many(sources: Iterable[object], now_ms: int) -> str:
 
 
 def _argument(requests: Sequence[Enqueue], now_ms: int) -> str:
-    return msgspec.json.encode([request.to_wire(Format.JSON, now_ms) for request in requests]).decode()
+    return encode_body([request.to_wire(now_ms) for request in requests], Format.JSON).decode()
 
 
 def first(cursor: object) -> Callable[[Sequence[Any]], Any]:

@@ -77,11 +77,6 @@ class Operation:
     refusals: tuple[int, ...] = ()
     formats: Sequence[str] = tuple(ORDINARY)
 
-    @property
-    def success(self) -> tuple[int, ...]:
-        """The statuses that mean it was done."""
-        return tuple(self.answers)
-
     def at(self, *segments: object) -> str:
         """The path with its segments filled in, each percent-encoded."""
         path = self.path

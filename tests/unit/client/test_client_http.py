@@ -3,7 +3,7 @@
 import pytest
 
 from zizq import ConfigError
-from zizq.client.call import Request
+from zizq.client.call import Request, Response
 from zizq.client.http import MAX_HEAD, Answer, Broken, Requests
 from zizq.client.settings import check_settings
 
@@ -86,7 +86,7 @@ def test_an_answer_may_come_cut_anywhere(whole):
 
 def test_the_names_of_headers_may_be_in_any_case():
     answer = fed(WHOLE.replace(b"Content-Type", b"CONTENT-TYPE"))
-    assert answer.whole() == (201, "application/json", b"{}", None)
+    assert answer.whole() == Response(201, "application/json", b"{}", None)
 
 
 def test_several_answers_follow_one_another():
@@ -95,8 +95,16 @@ def test_several_answers_follow_one_another():
     answer.begin()
     answer.feed(b"HTTP/1.1 204 No Content\r\n\r\n")
     assert answer.is_complete
-    assert answer.whole() == (204, None, b"", None)
+    assert answer.whole() == Response(204, None, b"", None)
     assert not answer.is_last
+
+
+def test_headers_behind_a_body_are_none_of_the_next_answer():
+    answer = fed(CHUNKED[:-2] + b"content-type: a/b\r\nretry-after: 5\r\n\r\n")
+    assert answer.whole() == Response(200, None, b"abcde", None)
+    answer.begin()
+    answer.feed(b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n")
+    assert answer.whole() == Response(429, None, b"", None)
 
 
 def test_what_only_informs_is_no_answer():
@@ -119,7 +127,7 @@ def test_a_body_without_a_length_ends_with_the_connection():
     answer = fed(b"HTTP/1.1 502 Bad Gateway\r\n\r\noops")
     assert not answer.is_complete
     answer.finish()
-    assert answer.whole() == (502, None, b"oops", None)
+    assert answer.whole() == Response(502, None, b"oops", None)
     assert answer.is_last
 
 
