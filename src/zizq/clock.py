@@ -37,9 +37,8 @@ class SystemClock:
         """Milliseconds since the Unix epoch."""
         return time.time_ns() // 1_000_000
 
-    def mono_s(self) -> float:
-        """Seconds on the monotonic clock."""
-        return time.monotonic()
+    mono_s = staticmethod(time.monotonic)
+    """Seconds on the monotonic clock."""
 
 
 class SharedClock:

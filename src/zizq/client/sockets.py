@@ -6,7 +6,9 @@ import os
 import select
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from zizq.client.call import Request, Response
 from zizq.client.http import Answer, Requests
@@ -40,8 +42,9 @@ class Connection:
     def __init__(self, opened: socket.socket, patience_s: float) -> None:
         self.answer = Answer()
         self.idle_since = 0.0
+        self.process = os.getpid()
         self._socket = opened
-        self._process = os.getpid()
+        self._has_news = _watch(opened)
         opened.settimeout(patience_s)
 
     @property
@@ -49,7 +52,24 @@ class Connection:
         """Whether an idle connection is still there: neither old, nor closed by the server."""
         if _clock.mono_s() - self.idle_since > IDLE_S:
             return False
-        return not _is_readable(self._socket)
+        return not self._has_news()
+
+    def ask(self, request: bytes) -> Response:
+        """Send a request, and wait for the whole answer.
+
+        Raises:
+            OSError: When the connection breaks.
+            Broken: When the answer is none.
+            Silent: When nothing came for too long.
+        """
+        try:
+            self.send(request)
+        except (BrokenPipeError, ConnectionResetError):
+            # A server that refuses a body does not read it to its end; what it said of it may be there.
+            with suppress(*FAILURES):
+                return self._whole()
+            raise
+        return self._whole()
 
     def send(self, request: bytes) -> None:
         """Send a request.
@@ -64,24 +84,13 @@ class Connection:
         except TimeoutError as error:
             raise Silent from error
 
-    def finish(self) -> None:
-        """Wait for the whole answer.
-
-        Raises:
-            OSError: When the connection breaks.
-            Broken: When the answer is none.
-            Silent: When nothing came for too long.
-        """
-        while not self.answer.is_complete:
-            self._receive()
-
     def open(self) -> None:
-        """Wait for the head of the answer; raises as `finish` does."""
+        """Wait for the head of the answer; raises as `ask` does."""
         while not self.answer.has_head:
             self._receive()
 
     def read(self) -> bytes:
-        """The next bytes of the body; empty at its end. Raises as `finish` does."""
+        """The next bytes of the body; empty at its end. Raises as `ask` does."""
         while not (piece := self.answer.take()):
             if self.answer.is_complete:
                 return b""
@@ -91,10 +100,15 @@ class Connection:
     def close(self) -> None:
         """Close the connection now, also under a thread that waits on it."""
         # Not where it came over a fork: it is the parent's, who goes on with it.
-        if self._process == os.getpid():
+        if self.process == os.getpid():
             with suppress(OSError):
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
         self._socket.close()
+
+    def _whole(self) -> Response:
+        while not self.answer.is_complete:
+            self._receive()
+        return self.answer.whole()
 
     def _receive(self) -> None:
         try:
@@ -130,13 +144,12 @@ class SyncNetworkTransport:
         sent = self._requests.write(request)
         connection = self._take()
         try:
-            _ask(connection, sent)
+            answer = connection.ask(sent)
         except BaseException as error:
             connection.close()
             if isinstance(error, FAILURES):
                 raise not_answered(error, self._settings) from error
             raise
-        answer = connection.answer.whole()
         self._give(connection)
         return answer
 
@@ -166,17 +179,19 @@ class SyncNetworkTransport:
         if self._closed:
             raise closed()
         idle = self._idle.setdefault(os.getpid(), [])
-        # Other threads take and give meanwhile.
-        with suppress(IndexError):
-            while True:
+        while idle:
+            try:
                 connection = idle.pop()
-                if connection.is_alive:
-                    return connection
-                connection.close()
+            except IndexError:
+                # Another thread took it meanwhile.
+                break
+            if connection.is_alive:
+                return connection
+            connection.close()
         return self._connect(self._settings.read_timeout)
 
     def _give(self, connection: Connection) -> None:
-        idle = self._idle.setdefault(os.getpid(), [])
+        idle = self._idle.setdefault(connection.process, [])
         if self._closed or connection.answer.is_last or len(idle) >= IDLE_CONNECTIONS:
             connection.close()
         else:
@@ -216,22 +231,10 @@ class _SyncStream:
         self._connection.close()
 
 
-def _ask(connection: Connection, request: bytes) -> None:
-    try:
-        connection.send(request)
-    except (BrokenPipeError, ConnectionResetError):
-        # A server that refuses a body does not read it to its end; what it said of it may be there.
-        with suppress(*FAILURES):
-            connection.finish()
-            return
-        raise
-    connection.finish()
-
-
-def _is_readable(opened: socket.socket | ssl.SSLSocket) -> bool:
-    """Whether bytes wait, or the end."""
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(opened, select.POLLIN)
-        return bool(poll.poll(0))
-    return bool(select.select([opened], [], [], 0)[0])
+def _watch(opened: socket.socket | ssl.SSLSocket) -> Callable[[], object]:
+    """What tells, without waiting, whether there are bytes to be read, or the end."""
+    if not hasattr(select, "poll"):
+        return lambda: select.select([opened], [], [], 0)[0]
+    poll = select.poll()
+    poll.register(opened, select.POLLIN)
+    return partial(poll.poll, 0)
