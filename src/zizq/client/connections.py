@@ -59,8 +59,8 @@ class Connection(asyncio.BufferedProtocol):
         """Whether it may carry another request."""
         return self._error is None and not self.answer.is_last and not self._transport.get_write_buffer_size()
 
-    async def ask(self, request: bytes) -> None:
-        """Send a request, and wait for the whole answer.
+    def ask(self, request: bytes) -> asyncio.Future[None]:
+        """Send a request; what is returned waits for the whole answer.
 
         Raises:
             OSError: When the connection breaks.
@@ -69,7 +69,7 @@ class Connection(asyncio.BufferedProtocol):
         """
         self.answer.begin()
         self._transport.write(request)
-        await self._wait()
+        return self._wait()
 
     async def open(self, request: bytes) -> None:
         """Send a request, and wait for the head of the answer; raises as `ask` does."""
@@ -99,20 +99,18 @@ class Connection(asyncio.BufferedProtocol):
         self._quiet()
         self._transport.abort()
 
-    async def _wait(self) -> None:
-        """Wait for whatever comes next."""
-        if self._error is not None:
-            raise self._error
+    def _wait(self) -> asyncio.Future[None]:
+        """What waits for whatever comes next."""
         loop = self._loop
+        self._waiter = waiter = loop.create_future()
+        if self._error is not None:
+            waiter.set_exception(self._error)
+            return waiter
         self._deadline = loop.time() + self._patience_s
         # A timer for each wait would cost more than a request: one that rings too early is set anew.
         if self._timer is None:
             self._timer = loop.call_at(self._deadline, self._check)
-        self._waiter = waiter = loop.create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
+        return waiter
 
     def _check(self) -> None:
         self._timer = None
@@ -202,6 +200,7 @@ class Pool:
         self._settings = settings
         self._context = context
         self._most = most
+        self._loop = asyncio.get_running_loop()
         # Those that count: the open ones, and those that are about to be.
         self._counted: set[Connection] = set()
         self._idle: list[Connection] = []
@@ -209,14 +208,17 @@ class Pool:
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._is_closed = False
 
-    async def take(self) -> Connection:
-        """A connection for one request; raises TransportError when there can be none."""
-        now = asyncio.get_running_loop().time()
+    def take_idle(self) -> Connection | None:
+        """A connection for one request, if one is open and idle."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_usable and now - connection.idle_since < IDLE_S:
+            if connection.is_usable and self._loop.time() - connection.idle_since < IDLE_S:
                 return connection
             connection.abort()
+        return None
+
+    async def take(self) -> Connection:
+        """A connection for one request where none is idle; raises TransportError when there can be none."""
         if len(self._counted) >= self._most and (free := await self._wait()) is not None:
             return free
         return await self.connect(self._settings.read_timeout, counts=True)
@@ -228,18 +230,18 @@ class Pool:
         elif self._waiting:
             self._pass_on(connection)
         else:
-            connection.idle_since = asyncio.get_running_loop().time()
+            connection.idle_since = self._loop.time()
             self._idle.append(connection)
 
     async def connect(self, patience_s: float, *, counts: bool = False) -> Connection:
         """A new connection; raises TransportError when there can be none."""
-        settings, loop = self._settings, asyncio.get_running_loop()
+        settings = self._settings
         connection = Connection(patience_s, self._forget)
         if counts:
             self._counted.add(connection)
         try:
             async with asyncio.timeout(settings.connect_timeout):
-                await loop.create_connection(
+                await self._loop.create_connection(
                     lambda: connection, self._requests.host, self._requests.port, ssl=self._context
                 )
         except BaseException as error:
@@ -273,7 +275,7 @@ class Pool:
 
     async def _next(self) -> Connection | None:
         """What this caller is told when it is its turn."""
-        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Connection | None] = self._loop.create_future()
         self._waiting.append(waiter)
         try:
             return await waiter
@@ -328,7 +330,7 @@ class NetworkTransport:
         """The answer to a request, whatever its status."""
         pool = self._pool()
         sent = self._requests.write(request)
-        connection = await pool.take()
+        connection = pool.take_idle() or await pool.take()
         try:
             await connection.ask(sent)
         except BaseException as error:
