@@ -14,7 +14,9 @@ from zizq.cli.progress import bar
 from zizq.cli.waiting import waiting
 from zizq.client.call import Request, Response, raise_refusal
 from zizq.client.transport import SyncStream
+from zizq.clock import SystemClock
 from zizq.store.archive import Progress
+from zizq.store.removal import replace
 
 SYNC_BYTES = 2**20
 _MAX_REFUSAL = 10_000
@@ -70,11 +72,10 @@ def _save(stream: SyncStream, path: Path) -> int:
                     synced = size
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        replace(part, path, SystemClock())
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
     return size
 
 
@@ -101,11 +102,3 @@ def _start_of(stream: SyncStream) -> bytes:
     while len(text) < _MAX_REFUSAL and (piece := stream.read()):
         text += piece
     return text
-
-
-def _sync(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import apsw
@@ -15,6 +17,7 @@ from trust.disk import Disk
 from zizq.clock import Dice
 from zizq.errors import Conflicting, Unavailable
 from zizq.policy import Defaults
+from zizq.store import removal
 from zizq.store.base import Store
 from zizq.store.opening import StoreOptions, check_store, make_store
 from zizq.store.sqlite.backups import Backups
@@ -112,6 +115,25 @@ async def test_a_snapshot_is_gone_after_its_block_and_then_there_may_be_another(
                     async with bench.store.snapshot():
                         pass
             assert not any(file.parent.exists() for file in files)
+
+
+async def test_a_snapshot_is_removed_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removal, "PIECE_BYTES", 64 * 1024)
+    sizes: list[int] = []
+    cut = os.ftruncate
+
+    def noted(file: int, size: int) -> None:
+        cut(file, size)
+        sizes.append(size)
+
+    monkeypatch.setattr(os, "ftruncate", noted)
+    async with Making().bench(tmp_path) as bench:
+        await bench.enqueue(*(bench.job(payload=LARGE) for _ in range(100)))
+        async with bench.store.snapshot() as [file]:
+            size = file.stat().st_size
+        assert size > 100 * len(LARGE)
+        assert all(0 < before - after <= 64 * 1024 for before, after in pairwise([size, *sizes]))
+        assert sizes[-1] == 0
 
 
 async def copying(backups: Backups, clock: Held) -> asyncio.Task[None]:

@@ -2,7 +2,8 @@
 
 A connection of its own stays at one commit, and SQLite's backup interface copies the pages as they are there. Writers
 go on: what they add stays in the log until the copy is done. The copy is forced to the disk as it grows: were it left
-to the system, a sync of the log would at times have to wait for hundreds of megabytes that are not its own.
+to the system, a sync of the log would at times have to wait for hundreds of megabytes that are not its own. For the
+same reason it is removed piece by piece.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import os
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import apsw
 
 from zizq.clock import Clock
 from zizq.errors import Conflicting, Unavailable
+from zizq.store.removal import remove
 from zizq.store.sqlite.schema import connect
 
 STEP_PAGES = 256
@@ -33,7 +35,7 @@ class Backups:
 
     Args:
         path: The database file.
-        clock: Measures how long the disk takes.
+        clock: Measures how long the disk takes, which then rests for as long.
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -64,7 +66,7 @@ class Backups:
             raise Unavailable(f"the store cannot be copied ({type(error).__name__}: {error})") from error
         finally:
             try:
-                # In a thread, for a large file is not removed at once.
+                # In a thread, for that takes its time.
                 await self._run(self._clean)
             finally:
                 self._under_way = False
@@ -93,6 +95,8 @@ class Backups:
         self._work.result()
 
     def _clean(self) -> None:
+        with suppress(OSError):
+            remove(self._folder / self._path.name, self._clock, self._stopping.wait)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     # ── on a thread ──
