@@ -4,7 +4,11 @@ Left to itself SQLite does that inside a commit, once the log has grown enough: 
 since the last time, and every caller waits. Here a thread of its own does the bulk of it while the writer goes on;
 what the writer has added meanwhile is little, and only that is left for a commit to do. After that the log is empty
 and begins anew. Were the last part left to the thread as well, a busy writer would always be a little ahead of it, and
-the log would grow for ever.
+the log would grow for ever. The thread syncs the database too: SQLite leaves that to whoever copies the last of it, who
+would be that commit.
+
+Under a reader that stays the log grows. When it begins anew, its file is too long, and is *shortened* by each commit a
+little: all at once, as SQLite has a commit do it, would hold that one up for as long as 40 ms.
 
 When a sync has failed, nobody knows what is on disk, and the log is *in doubt*: nothing is written behind it and
 nothing is copied of it, until the writer has mended it (`mending`, docs/decisions/disk-faults.md).
@@ -13,16 +17,17 @@ nothing is copied of it, until the writer has mended it (`mending`, docs/decisio
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
 
 from zizq.clock import SystemClock
-from zizq.store.sqlite.mending import Lost, mend
+from zizq.store.sqlite.mending import FRAME, Lost, log_of, mend, shorten
 from zizq.store.sqlite.schema import closed_on_error, connect
 
 log = logging.getLogger("zizq.store")
@@ -33,6 +38,10 @@ REST_PAGES = 256
 """Pages that may be left to a commit, 1 MB."""
 PASSES = 4
 """How often the thread copies what came meanwhile, at most, until no more than that is left."""
+KEPT_BYTES = 64 * 2**20
+"""What the file of a log that begins anew may keep."""
+PIECE_PAGES = 1024
+"""Pages by which a commit shortens it, 4 MB: one to three milliseconds."""
 CUT_WAIT_MS = 20
 CUT_ATTEMPTS = 20
 _CACHE_BYTES = 64 * 1024
@@ -56,6 +65,15 @@ class Checkpoints:
         self._next_at = PAGES
         # In the log after the last commit.
         self._pages = 0
+        self._page_size: int = writer.execute("PRAGMA page_size").get
+        self._usual = KEPT_BYTES // (self._page_size + FRAME)
+        # How many the file of the log may keep, and for how many it has room.
+        self._kept = self._usual
+        self._room = self._pages_in_file()
+        # Whether the next commit has to shorten it.
+        self._is_long = False
+        # To sync by. It stays open for as long as any connection: SQLite's locks end with the first that is closed.
+        self._file = os.open(path, os.O_RDONLY)
         self._stopping = False
         # Held by whoever reads or writes the log as a whole.
         self._log = threading.RLock()
@@ -121,7 +139,7 @@ class Checkpoints:
     @property
     def is_calm(self) -> bool:
         """Whether the next commit, where it is none that must last, has nothing to wait for."""
-        return not (self._copied or self._is_new or self.in_doubt)
+        return not (self._copied or self._is_new or self._is_long or self.in_doubt)
 
     def close(self) -> None:
         """On the writer's thread, when all other connections are closed: copy the rest of the log, and close."""
@@ -133,6 +151,7 @@ class Checkpoints:
             self._writer.close()
         except apsw.Error as error:
             _complain(error)
+        os.close(self._file)
 
     # ── copying ──
 
@@ -141,11 +160,13 @@ class Checkpoints:
         self.commits += 1
         self._is_new = False
         self._pages = pages
-        if self._copied:
+        self._room = max(self._room, pages)
+        self._is_long = self._room > max(pages, self._kept)
+        if self._copied or self._is_long:
             # Where another is copying just now the next commit does it: this one must not wait for that.
             if self.may_copy and self._log.acquire(blocking=False):
                 try:
-                    self._copy_rest(pages)
+                    (self._copy_rest if self._copied else self._shorten)(pages)
                 finally:
                     self._log.release()
         elif pages >= self._next_at and not self._copying:
@@ -160,6 +181,24 @@ class Checkpoints:
         self._is_new = in_log == copied
         self._next_at = PAGES if self._is_new else in_log + PAGES // 2
 
+    def _shorten(self, pages: int) -> None:
+        """Cut a piece off the end of the log's file, which has so many pages of use at its beginning."""
+        if self.in_doubt:
+            return
+        least = max(pages, self._kept)
+        self._room = max(least, self._room - PIECE_PAGES)
+        self._is_long = self._room > least
+        try:
+            shorten(self._path, self._room, self._page_size)
+        except apsw.Error as error:
+            # It may stay as long as it is, and is not tried at each commit again.
+            self._room, self._is_long = least, False
+            _complain(error)
+
+    def _pages_in_file(self) -> int:
+        log = log_of(self._path)
+        return log.stat().st_size // (self._page_size + FRAME) if log.exists() else 0
+
     def _run(self) -> None:
         db: apsw.Connection | None = None
         while self._wanted.acquire() and not self._stopping:
@@ -173,10 +212,10 @@ class Checkpoints:
             db.close()
 
     def _copy_most(self, db: apsw.Connection) -> bool:
-        """Copy the log until little has come meanwhile; whether the disk let it."""
+        """Copy the log until little has come meanwhile, and sync it; whether the disk let it."""
         for _ in range(PASSES):
             done = self._copy(db)
-            if done is None:
+            if done is None or not self._sync():
                 return False
             _, copied = done
             if self._pages - copied <= REST_PAGES or self._stopping:
@@ -216,6 +255,26 @@ class Checkpoints:
             self.on_doubt()
         return None
 
+    def _sync(self) -> bool:
+        """Sync the database, so that whoever copies the rest has little to wait for; whether the disk let it."""
+        try:
+            os.fdatasync(self._file)
+        except OSError as error:
+            _complain(error)
+            self.in_doubt = True
+            self.on_doubt()
+        return not self.in_doubt
+
+    @contextmanager
+    def shortening(self) -> Iterator[int]:
+        """Have commits in the block shorten the file of the log as far as they can; yields how many that takes."""
+        # The first may still have to copy the rest of the log, and the second to begin it anew.
+        self._kept = 0
+        try:
+            yield 2 + -(-self._room // PIECE_PAGES)
+        finally:
+            self._kept = self._usual
+
     def copy_early(self) -> None:
         """On a thread: copy the log before it has grown long, all but the last of it; the next commit does that."""
         if (db := self._connect()) is not None:
@@ -236,9 +295,11 @@ class Checkpoints:
         # While it waits for readers to leave, the writer waits for it; then it waits as long for the writer.
         db.set_busy_timeout(CUT_WAIT_MS)
         try:
+            # First the bulk of it, which holds up nobody.
+            if not self._copy_most(db):
+                return False
             for left in reversed(range(CUT_ATTEMPTS)):
-                # First the bulk of it, which holds up nobody, until nothing came meanwhile: to shorten a database by
-                # hundreds of megabytes takes long, and should not be left to the step that the writer waits for.
+                # Nobody is held up for as long as a reader stays either, but at last.
                 if (done := self._copy(db)) is None:
                     return False
                 if done[0] != done[1] and left:
@@ -246,7 +307,7 @@ class Checkpoints:
                 with suppress(apsw.BusyError), self._cutting:
                     if self._copy(db, apsw.SQLITE_CHECKPOINT_TRUNCATE) is None:
                         return False
-                    self._next_at = PAGES
+                    self._next_at, self._room = PAGES, 0
                     break
                 time.sleep(CUT_WAIT_MS / 1000)
         finally:
@@ -258,5 +319,5 @@ class Checkpoints:
         return db.wal_checkpoint(mode=mode)
 
 
-def _complain(error: apsw.Error) -> None:
+def _complain(error: apsw.Error | OSError) -> None:
     log.warning("checkpoint failed", extra={"fields": {"error": f"{type(error).__name__}: {error}"}})

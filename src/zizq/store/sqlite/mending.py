@@ -38,6 +38,16 @@ def log_of(database: Path) -> Path:
     return database.with_name(database.name + "-wal")
 
 
+def shorten(database: Path, frames: int, size: int) -> None:
+    """Cut all off the file of the log but its first so many frames, with pages of some size.
+
+    Raises:
+        apsw.Error: When the disk does not let it.
+    """
+    with _opened(log_of(database), apsw.SQLITE_OPEN_WAL) as log:
+        log.xTruncate(_start(frames, size))
+
+
 def rewrite(database: Path) -> None:
     """Write all of the log once more, and sync it; to be done before SQLite reads it for the first time.
 

@@ -24,8 +24,6 @@ APPLICATION_ID = 0x7A697A71  # "zizq"
 PAGE_SIZE = 4096
 """Of new stores; those from before keep theirs. A commit of one job writes a page of each table and index that it
 touches: a fifth less time than with pages of 8 KiB, and all else the same (docs/decisions/speed.md)."""
-LOG_BYTES = 64 * 2**20
-"""What the write-ahead log is cut to when it begins anew; it grows beyond that only under a reader that stays."""
 BUSY_MS = 5000
 """How long a connection waits for a lock that another one has."""
 RESTORING = "restore.tmp"
@@ -202,7 +200,6 @@ def open_database(path: Path, cache_bytes: int, migrations: Sequence[str] = MIGR
             # Has to stand before the first table: without it, room is never given back to the disk.
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             db.execute("PRAGMA journal_mode = WAL")
-            db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
             _migrate(db, path, migrations)
     except apsw.Error as error:
         raise ConfigError(f"cannot open the store {path}: {error}") from error

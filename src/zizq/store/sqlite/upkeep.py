@@ -45,9 +45,21 @@ class UpkeepCalls(Parts):
         # No more than there are now: beside a busy queue there would always be a few.
         for number in range(-(-await self._readers.read(_free_pages) // TRIM_PAGES)):
             await self._trim_some(number)
+        await self._shorten_log()
         if not await asyncio.to_thread(self._checkpoints.cut):
             raise Unavailable("the log cannot be copied into the database just now: the line before says why")
         return Compacted(before, self._size())
+
+    async def _shorten_log(self) -> None:
+        """Leave little of the log's file to be cut: the writer waits for that, and for 64 MB some 20 ms."""
+        await self._copy_log()
+        with self._checkpoints.shortening() as commits:
+            for _ in range(commits):
+                await self._write(Step.TOUCH, None)
+
+    async def _copy_log(self) -> None:
+        loop = asyncio.get_running_loop()
+        await whatever_happens(loop.run_in_executor(None, self._checkpoints.copy_early))
 
     async def _trim(self) -> None:
         """Shorten the file while a large part of it is empty, a little at a time."""
@@ -59,8 +71,7 @@ class UpkeepCalls(Parts):
     async def _trim_some(self, number: int) -> None:
         await self._write(Step.TRIM, TRIM_PAGES)
         if number % COPY_EVERY == COPY_EVERY - 1:
-            loop = asyncio.get_running_loop()
-            await whatever_happens(loop.run_in_executor(None, self._checkpoints.copy_early))
+            await self._copy_log()
 
     def _size(self) -> int:
         files = (self._path, self._path.with_name(f"{self._path.name}-wal"))

@@ -41,7 +41,7 @@ from zizq.job import JobRecord
 from zizq.store.meter import Meter
 from zizq.store.sqlite.checkpoints import Checkpoints
 from zizq.store.sqlite.mending import Lost
-from zizq.store.sqlite.schema import BUSY_MS, MIGRATIONS
+from zizq.store.sqlite.schema import BUSY_MS
 from zizq.store.sqlite.statements import Statements, Step
 
 log = logging.getLogger("zizq.store")
@@ -294,7 +294,7 @@ class Writer:
         try:
             self._checkpoints.make_sure()
             self._set_durable(True)
-            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            self._statements.run(Step.TOUCH, [None])
         except _DISK as error:
             self._note(error)
         else:
