@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -96,6 +98,38 @@ async def test_http_2_is_served_by_somebody_else_only_when_somebody_speaks_it() 
         assert talk.front._http2._starting is None
         async with http2(talk) as client:
             await client.ask("GET", "/")
+        assert talk.front._http2._starting.done()
+
+
+def names_in(folder: Path) -> list[str]:
+    return [one.name for one in folder.iterdir()]
+
+
+def open_below(folder: Path) -> list[str]:
+    """The names of the files below a folder that are open here."""
+    links = [one for one in Path("/proc/self/fd").iterdir() if one.is_symlink()]
+    return [path.name for path in map(Path.readlink, links) if path.is_relative_to(folder)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system reaches a socket without its name")
+async def test_nothing_is_on_the_disk_of_what_serves_http_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    async with serving() as talk:
+        for _ in range(2):
+            async with http2(talk) as client:
+                assert (await client.ask("GET", "/")).status == 200
+        assert names_in(tmp_path) == []
+        assert open_below(tmp_path) == ["http2 (deleted)"]
+    assert open_below(tmp_path) == []
+
+
+async def test_where_a_name_is_needed_it_is_in_a_folder_of_ours_and_gone_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("zizq.server.net.front.OWN_FILES", tmp_path / "none")
+    async with serving() as talk:
+        async with http2(talk) as client:
+            assert (await client.ask("GET", "/")).status == 200
         folder = Path(await talk.front._http2.path()).parent
         assert folder.stat().st_mode & 0o777 == 0o700
     assert not folder.exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import sys
 import tempfile
@@ -34,6 +35,8 @@ SHORT_S = 1.0
 """How long nobody is let in where descriptors are short."""
 LOOK_S = 1.0
 """How often silent connections are looked for."""
+OWN_FILES = Path("/proc/self/fd")
+"""Where Linux has the descriptors of a process, for itself."""
 
 
 class Front:
@@ -224,6 +227,7 @@ class Http2:
         self._settings = settings
         self._starting: asyncio.Task[str] | None = None
         self._native: NativeServer | None = None
+        self._name: int | None = None
         self._is_over = False
 
     async def path(self) -> str:
@@ -253,24 +257,38 @@ class Http2:
             await asyncio.wait([self._starting])
         if self._native is not None:
             await self._native.stopped()
-            self._listener.close()
-            self._folder.cleanup()
+            self._close()
 
     async def _start(self) -> str:
-        self._folder = tempfile.TemporaryDirectory(prefix="zizq-")
-        path = str(Path(self._folder.name) / "http2")
         self._listener = listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._folder = tempfile.TemporaryDirectory(prefix="zizq-")
         try:
-            listener.bind(path)
-            listener.listen(BACKLOG)
-            listener.setblocking(False)
+            path = self._listen(Path(self._folder.name) / "http2")
             native = NativeServer(self._address, self._asgi, self._settings, listener)
             await native.start()
         except BaseException:
-            listener.close()
-            self._folder.cleanup()
+            self._close()
             raise
         self._native = native
         if self._is_over:
             native.stop_soon()
         return path
+
+    def _listen(self, path: Path) -> str:
+        """Listen at a path in a folder of ours; returns by what we reach it."""
+        self._listener.bind(str(path))
+        self._listener.listen(BACKLOG)
+        self._listener.setblocking(False)
+        if not OWN_FILES.is_dir():
+            return str(path)
+        # Linux finds it by a descriptor, without its name: so nothing is left behind, however we end.
+        self._name = os.open(path, os.O_PATH)
+        self._folder.cleanup()
+        return str(OWN_FILES / str(self._name))
+
+    def _close(self) -> None:
+        self._listener.close()
+        self._folder.cleanup()
+        if self._name is not None:
+            os.close(self._name)
+            self._name = None
