@@ -180,6 +180,15 @@ async def test_a_client_of_http_2_counts_for_the_descriptors_it_takes(
         assert "a client of HTTP/2 is not let in" in caplog.text
 
 
+async def test_a_client_of_http_2_that_does_not_leave_holds_up_no_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "LINGER_S", 0.0)
+    monkeypatch.setattr(front, "LOOK_S", 0.01)
+    async with serving(drain_timeout=20_000) as talk, http2(talk) as client:
+        await client.ask("GET", "/")
+        talk.endpoint.stop_soon()
+        await asyncio.wait_for(talk.endpoint.stopped(), 10)
+
+
 @pytest.mark.parametrize("version", [1, 2])
 async def test_what_does_not_end_is_cut_off_when_its_time_is_up(version: int) -> None:
     async with AsyncExitStack() as stack:

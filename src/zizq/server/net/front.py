@@ -183,7 +183,9 @@ class Front:
     async def _lead(self, front: End, opening: bytes) -> None:
         try:
             path = await self._http2.path()
-            transport, back = await self.loop.create_unix_connection(lambda: End(self._left_by_server), path)
+            # Once h2corn sends no more it waits for the client to leave, without end.
+            ends = self._ended_by_server
+            transport, back = await self.loop.create_unix_connection(lambda: End(ends, ends), path)
         except (ConfigError, OSError) as error:
             log.error("HTTP/2 cannot be served", extra={"fields": {"error": str(error)}})  # noqa: TRY400 - told already
             front.cut()
@@ -201,7 +203,7 @@ class Front:
         self._led -= 1
         self.left(front)
 
-    def _left_by_server(self, back: End) -> None:
+    def _ended_by_server(self, back: End) -> None:
         if back.other is not None:
             back.other.finish(self.loop.time() + LINGER_S)
 

@@ -15,15 +15,17 @@ class End(asyncio.Protocol):
 
     Args:
         left: Called when it is gone.
+        ended: Called when it sends no more.
     """
 
     due_at = math.inf
     """When it is to be over: whether it is silent is for those to judge who speak on it."""
 
-    def __init__(self, left: Callable[[Any], None]) -> None:
+    def __init__(self, left: Callable[[Any], None], ended: Callable[[Any], None] = lambda end: None) -> None:
         self.other: End | None = None
         self.transport: asyncio.Transport | None = None
         self._left = left
+        self._ended = ended
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is there."""
@@ -42,6 +44,7 @@ class End(asyncio.Protocol):
         """No more bytes come, which is told on; there may be some to send."""
         if there := self._there():
             there.write_eof()
+        self._ended(self)
         return True
 
     def pause_writing(self) -> None:
@@ -66,7 +69,7 @@ class End(asyncio.Protocol):
 
     def finish(self, due_at: float) -> None:
         """Send no more, and end it at an instant: until then the other side may read what it was sent last."""
-        self.due_at = due_at
+        self.due_at = min(self.due_at, due_at)
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write_eof()
 
