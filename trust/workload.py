@@ -27,6 +27,7 @@ from zizq.job import Failure, JobRecord, Status
 from zizq.policy import Backoff, Defaults, Retention
 from zizq.store.base import CommitMode, Due, Silence
 from zizq.store.sqlite import changes, checkpoints, upkeep, writer
+from zizq.store.sqlite.schema import PAGE_SIZE
 from zizq.store.sqlite.store import SqliteStore
 from zizq.testing.clock import LoadedDice, ManualClock
 
@@ -51,6 +52,8 @@ def small_parts() -> Iterator[None]:
     """So little of everything at a time that a short while has many checkpoints, trims and changes in parts."""
     small: list[tuple[ModuleType, str, float]] = [
         (checkpoints, "PAGES", 60),
+        (checkpoints, "KEPT_BYTES", 50 * PAGE_SIZE),
+        (checkpoints, "PIECE_PAGES", 10),
         (changes, "FEW", 7),
         (changes, "RETRY_S", 0.01),
         (upkeep, "ROOM_PAGES", 6),
