@@ -1,8 +1,9 @@
 """Which reports of finished jobs to send, merge or repeat; pure.
 
 There are two lanes, so that a failure that cannot be delivered never holds up the acknowledgements of jobs that
-went well. No timer gathers a batch: a batch is what came together while the request before it was under way. The
-server hands out new jobs as it hears of finished ones, so a timer would only make it slower.
+went well. No timer gathers a batch: a batch is what came together while the request before it was under way, and one
+that is full goes beside that. The server hands out new jobs as it hears of finished ones, so a timer would only make it
+slower.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Outbox:
 
     Args:
         capacity: Reports it has room for. It takes more, and says `full`: the caller waits before it makes more.
-        ack_max_batch: The most acknowledgements in one request: a cap, not a trigger.
+        ack_max_batch: The most acknowledgements in one request, which is full then.
     """
 
     def __init__(self, capacity: int, ack_max_batch: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -22,6 +22,9 @@ _REPEAT = Reconnect(first=0.5, longest=30.0, factor=2.0)
 """How long a report that was not taken waits: as long as the stream does, for it is the same server that is away."""
 _NAMED = 5
 """Jobs that a line in the log names at most."""
+_ACKS_AT_ONCE = 2
+"""Requests for acknowledgements under way together: while one is written down, the server deals with the outcome of the
+other. One alone says nothing of how many more will come; so the second one is full."""
 _NACKS_AT_ONCE = 8
 """Requests for failures under way together; there is no request for many failures."""
 
@@ -47,7 +50,7 @@ class Reports(Protocol):
 
 
 class Sender:
-    """Lanes from the outbox to the server. A report that cannot be delivered is sent again until it is.
+    """Two lanes from the outbox to the server. A report that cannot be delivered is sent again until it is.
 
     Args:
         client: Sends the requests.
@@ -63,6 +66,9 @@ class Sender:
         self._on_ack = around.hooks.on_ack
         self._worker_id = around.worker_id
         self._ack_came = asyncio.Event()
+        self._acks_under_way = 0
+        # How many requests have failed since one was taken.
+        self._ack_failures = 0
         self._nack_came = asyncio.Event()
         self._settled = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -72,8 +78,7 @@ class Sender:
 
     def start(self) -> None:
         """Begin to send."""
-        self._spawn(self._send_acks(self.outbox.next_acks), "zizq-acks")
-        self._spawn(self._send_acks(self.outbox.next_full_acks), "zizq-full-acks")
+        self._spawn(self._send_acks(), "zizq-acks")
         self._spawn(self._send_nacks(), "zizq-nacks")
 
     def ack(self, job_id: str, attempts: int) -> None:
@@ -144,28 +149,43 @@ class Sender:
 
     # ── acknowledgements ─────────────────────────────────────────────────────────────────────────────
 
-    async def _send_acks(self, next_acks: Callable[[], list[str]]) -> None:
-        """One request after the other, of what is to be sent next."""
-        failures = 0
+    async def _send_acks(self) -> None:
+        while True:
+            ids = await self._next_acks()
+            self._acks_under_way += 1
+            self._spawn(self._send_batch(ids))
+
+    async def _next_acks(self) -> list[str]:
         while True:
             await self._allowed.wait()
-            ids = next_acks()
-            if not ids:
-                self._ack_came.clear()
-                await self._ack_came.wait()
-                continue
-            failed: Exception | None = None
-            try:
-                missed = await self._client.report_success_bulk(ids)
-            except Exception as exc:
-                failed = exc
-                failures = failures + 1 if self._acks_failed(ids, exc) else 0
+            if ids := self._acks_to_send():
+                return ids
+            self._ack_came.clear()
+            await self._ack_came.wait()
+
+    def _acks_to_send(self) -> list[str]:
+        """What waits, where no request is under way; a full batch beside one, unless the last that ended has failed."""
+        if not self._acks_under_way:
+            return self.outbox.next_acks()
+        beside = self._acks_under_way < _ACKS_AT_ONCE and not self._ack_failures
+        return self.outbox.next_full_acks() if beside else []
+
+    async def _send_batch(self, ids: list[str]) -> None:
+        """Send acknowledgements; where they must be repeated, the request is under way until it is time for that."""
+        try:
+            missed = await self._client.report_success_bulk(ids)
+        except Exception as exc:
+            if self._acks_failed(ids, exc):
+                self._ack_failures += 1
+                await self._pause(self._ack_failures, exc)
             else:
-                failures = 0
-                self._acks_answered(ids, missed)
-            self._settled.set()
-            if failed is not None and failures:
-                await self._pause(failures, failed)
+                self._ack_failures = 0
+        else:
+            self._ack_failures = 0
+            self._acks_answered(ids, missed)
+        self._acks_under_way -= 1
+        self._settled.set()
+        self._ack_came.set()
 
     def _acks_answered(self, ids: list[str], missed: list[str]) -> None:
         self._not_found(self.outbox.acks_answered(ids, missed))

@@ -69,7 +69,8 @@ class Worker:
             failure then, and a later report is refused. None is no limit. The `timeout` of a route limits the run of
             a handler instead, and is kept here.
         reconnect: How long to wait before a lost server is tried again; False raises instead.
-        ack_max_batch: The most acknowledgements in one request. A cap and not a trigger: none ever waits for more.
+        ack_max_batch: The most acknowledgements in one request. None ever waits for more; as many as that go beside a
+            request that is under way.
         worker_id: A name for logs, ours and the server's.
         middleware: Wraps every job, the first one outermost: `async def one(job, call_next): await call_next(job)`.
         hooks: Functions to call as things happen.

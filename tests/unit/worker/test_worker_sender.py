@@ -59,6 +59,33 @@ async def test_a_second_request_goes_while_one_is_under_way_if_it_is_full(client
     assert sorted(client.acked) == list("abcde")
 
 
+async def test_a_report_that_is_wanted_after_all_goes_out_whichever_request_told_so(client):
+    client.ack_gate.clear()
+    client.ack_answers.extend([[], ["b"]])
+    sender = sender_to(client, batch=2)
+    sender.start()
+    for one in "abc":
+        sender.ack(one, 0)
+        await settle()
+    assert sender.outbox.covers("b", 0)
+    client.ack_gate.set()
+    await sender.flush(None)
+    await sender.close()
+    assert client.ack_requests == [["a"], ["b", "c"], ["b"]]
+
+
+async def test_nothing_is_sent_beside_a_request_that_waits_to_be_repeated(client, monkeypatch):
+    monkeypatch.setattr(module, "_REPEAT", Reconnect(first=3600, longest=3600))
+    client.ack_answers.append(ServerError(503, "later"))
+    sender = sender_to(client, batch=2)
+    sender.start()
+    for one in "abcde":
+        sender.ack(one, 0)
+        await settle()
+    await sender.close()
+    assert client.ack_requests == [["a"]]
+
+
 async def test_refused_acknowledgements_are_dropped_and_logged(client, caplog):
     client.ack_answers.append(InvalidRequest(400, "no"))
     sender = sender_to(client)
