@@ -132,15 +132,16 @@ def _asked(server: Server, *, runs: bool) -> list[Finding]:
         ) as client:
             answer = Answer(None, client.version(), client.health(), _apart_ms(server))
     except ZizqError as error:
-        answer = Answer(" ".join(str(error).split()), is_taken=_is_taken(server))
+        # One that was named is said to be silent, whoever may be there.
+        answer = Answer(" ".join(str(error).split()), is_taken=not server.expected and _is_taken(server.url))
     return list(on_answer(server.url, answer, version("zizq"), expected=server.expected, runs=runs))
 
 
-def _is_taken(server: Server) -> bool:
-    """Whether somebody lets connections in, whoever that is."""
-    place = urlsplit(server.url)
+def _is_taken(url: str) -> bool:
+    """Whether somebody lets connections in, whoever that is; the address has its port."""
+    place = urlsplit(url)
     try:
-        socket.create_connection((place.hostname or "", place.port or 7890), _PATIENCE_S).close()
+        socket.create_connection((place.hostname or "", place.port or 0), _PATIENCE_S).close()
     except (OSError, ValueError):
         return False
     return True

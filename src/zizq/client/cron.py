@@ -193,7 +193,7 @@ class CronCalls(CallMaker):
 
         Raises:
             ConfigError: When an argument has no such value, or the request has a time of its own.
-            EncodeError: When the payload cannot travel.
+            EncodeError: When the payload has no equivalent in JSON.
         """
         request = request_for(source, **options)
         if not request.is_for_now:
@@ -249,7 +249,8 @@ class CronDefinition:
 
         Raises:
             ConfigError: When the group has an entry of this name, or an argument has no such value.
-            EncodeError: When the payload cannot travel.
+            EncodeError: When the payload has no equivalent in JSON; that a number in it is too large is told when the
+                group is sent.
         """
         if name in self._entries:
             raise ConfigError(f"cron group {self._name!r} has an entry {name!r} already: give each a name of its own")

@@ -145,7 +145,7 @@ class Answer:
     def on_message_begin(self) -> None:
         """The first byte of an answer came."""
         if self.is_complete:
-            self.is_last = True
+            raise Broken("one answer was awaited")
 
     def on_headers_complete(self) -> None:
         """The head is whole."""

@@ -30,12 +30,12 @@ def encode_body(body: object, form: Format) -> bytes:
     """A body in the given format.
 
     Raises:
-        EncodeError: When it cannot be encoded.
+        EncodeError: When it cannot be encoded: a payload in it has a number or a text that the format has not.
     """
     try:
         return encode(body, form)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise EncodeError(f"the request cannot be sent: {error}") from error
+        raise EncodeError(f"the request, or a payload in it, cannot be sent: {error}") from error
 
 
 def encode_payload(payload: object, form: Format, order: Literal["deterministic"] | None = None) -> msgspec.Raw:

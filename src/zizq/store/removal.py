@@ -36,7 +36,7 @@ def remove(path: Path, clock: Clock, rest: Rest = time.sleep) -> None:
 def replace(new: Path, old: Path, clock: Clock, rest: Rest = time.sleep) -> None:
     """Put a file in the place of another, if there is one, in one step that a power cut does not take back.
 
-    What was there is then removed.
+    What was there is then removed, as far as that can be done.
 
     Raises:
         OSError: When it cannot be put there.
@@ -48,12 +48,27 @@ def replace(new: Path, old: Path, clock: Clock, rest: Rest = time.sleep) -> None
             former = os.open(old, os.O_RDWR)
     try:
         new.replace(old)
-        _sync(old.parent)
+        sync_folder(old.parent)
         if former is not None and _is_nobodys(former):
-            _shorten(former, clock, rest)
+            # Where it cannot be shortened, the system removes it whole.
+            with suppress(OSError):
+                _shorten(former, clock, rest)
     finally:
         if former is not None:
             os.close(former)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make certain what is in a folder: the names of files that were made, moved or removed there."""
+    try:
+        file = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        # Not ours, so not made by us, or one that we may not list.
+        return
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _is_nobodys(file: int) -> bool:
@@ -76,11 +91,3 @@ def _shorten(file: int, clock: Clock, rest: Rest) -> None:
         size = max(0, size - PIECE_BYTES)
         os.ftruncate(file, size)
         rest(clock.mono_s() - began)
-
-
-def _sync(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -121,6 +121,7 @@ class Enqueue(msgspec.Struct, kw_only=True, omit_defaults=True):
     type: Name
     queue: Name
     payload: msgspec.Raw
+    """As it came. A client writes plain values, which are encoded with all the rest."""
     priority: U16 | None = DEFAULT_PRIORITY
     ready_at: U64 | None = None
     retry_limit: U32 | None = None

@@ -174,3 +174,14 @@ def test_what_is_no_answer_is_refused(said, told):
 def test_an_answer_that_is_not_whole_is_refused(part, told):
     with pytest.raises(Broken, match=told):
         fed(part).finish()
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [b"HTTP/1.1 500 Oh\r\ncontent-length: 1\r\n\r\nz", b"HTTP/1.1 100 Continue\r\n\r\n", CHUNKED, b"rubbish"],
+)
+def test_what_comes_behind_a_whole_answer_changes_nothing_of_it(behind):
+    answer = fed(WHOLE + behind)
+    assert answer.is_complete
+    assert answer.is_last
+    assert answer.whole() == Response(201, "application/json", b"{}", None)

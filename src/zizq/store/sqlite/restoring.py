@@ -14,8 +14,9 @@ import apsw
 
 from zizq.errors import ConfigError
 from zizq.store.archive import DATA, ROOT, unpack
+from zizq.store.removal import sync_folder
 from zizq.store.sqlite.check import check
-from zizq.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, RESTORING, FolderLock, connect, sync_folder
+from zizq.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, RESTORING, FolderLock, connect
 
 FILE = "jobs.db"
 _CACHE_BYTES = 64 * 2**20

@@ -16,6 +16,7 @@ from pathlib import Path
 import apsw
 
 from zizq.errors import ConfigError
+from zizq.store.removal import sync_folder
 from zizq.store.sqlite.mending import rewrite
 
 log = logging.getLogger("zizq.store")
@@ -274,19 +275,6 @@ def _make(folder: Path) -> None:
     # Two in any case: whoever made them may have died before it was certain.
     for one in {folder, *folder.parents[:2], *missing, *(parent.parent for parent in missing)}:
         sync_folder(one)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make certain what is in a folder: the names of files that were made, moved or removed there."""
-    try:
-        file = os.open(folder, os.O_RDONLY)
-    except PermissionError:
-        # Not ours, so not made by us.
-        return
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 class FolderLock:
