@@ -1,4 +1,4 @@
-"""Payloads on their way into the store and out of it: small ones are translated at once, large ones elsewhere.
+"""Payloads of jobs on their way into the store and out of it: small ones are translated at once, large ones elsewhere.
 
 To read 16 MB of lists in lists takes seconds, in which the event loop would serve nobody else. So payloads that are not
 small are read by processes of their own (`payload_process.py`), where time and memory have limits.
@@ -6,6 +6,7 @@ small are read by processes of their own (`payload_process.py`), where time and 
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,9 @@ SMALL = 256 * 2**10
 TIMEOUT_MS = 5000
 MEMORY = 2**30
 PROCESSES = 2
+PATIENCE_S = 1.0
+"""How long a payload waits for a process to put it into its form for an answer. Behind payloads that come in it might
+wait for minutes, and a take stream that is silent for half a minute is given up by its client."""
 
 _TRADE = Trade(
     program=Path(__file__).with_name("payload_process.py"),
@@ -59,12 +63,13 @@ class Payloads(Pool):
         return msgspec.Raw(found or bytes(raw))
 
     async def sent(self, job: JobRecord, form: Format) -> JobRecord:
-        """A job as `codec.job_to_send` has it, however large its payload is."""
+        """A job as `codec.job_to_send` has it, however large its payload is and whatever else is being read."""
         if form is Format.MSGPACK or job.payload is None or len(job.payload) <= SMALL:
             return codec.job_to_send(job, form)
         on = f"a payload of {size(len(job.payload))}"
         try:
-            return job.with_(payload=msgspec.Raw(await self._answer("send", (form,), [bytes(job.payload)], on)))
-        except (Exceeded, Unavailable):
+            async with asyncio.timeout(PATIENCE_S):
+                return job.with_(payload=msgspec.Raw(await self._answer("send", (form,), [bytes(job.payload)], on)))
+        except (TimeoutError, Exceeded, Unavailable, BadRequest):
             # It was stored, so it has to come out: then the others wait.
             return codec.job_to_send(job, form)

@@ -202,7 +202,9 @@ class Settings:
     filter_timeout: int = _duration(1000, "Time that a jq filter may take for a batch of a thousand jobs.")
     filter_memory: int = _bytes(256 * 2**20, "Memory that a jq filter may take.")
     enqueue_batch_size: int = _count(1000, "Enqueue requests that share a commit at most.")
-    complete_batch_size: int = _count(1000, "Requests of each other kind that share a commit at most.")
+    complete_batch_size: int = _count(
+        1000, "Requests of each other kind that share a commit at most. After 1,000 acknowledged jobs the rest waits."
+    )
     scheduler_batch_size: int = _count(200, "Scheduled jobs that are promoted together at most.", flag=False)
     max_budgets: int = _count(MAX_BUDGETS, "Budgets that the server holds at most.")
     tcp_user_timeout: int = _duration(

@@ -15,8 +15,9 @@ from unit.server.processes import children_of, contents, needs_proc
 from zizq.engine import admit
 from zizq.errors import BadRequest, Unavailable
 from zizq.job import JobRecord
+from zizq.server import payloads as module
 from zizq.server.payload_process import MOST_VALUES
-from zizq.server.payloads import SMALL, Payloads
+from zizq.server.payloads import PROCESSES, SMALL, Payloads
 from zizq.wire import codec
 from zizq.wire.codec import MAX_DEPTH, Format
 
@@ -129,3 +130,17 @@ async def test_a_large_payload_comes_out_also_where_no_process_is_there() -> Non
     async with reading() as payloads:
         pass
     assert await payloads.sent(job, Format.JSON) == codec.job_to_send(job, Format.JSON)
+
+
+async def test_a_large_payload_does_not_wait_for_long_behind_those_that_come_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.001)
+    job = job_with(LARGE)
+    async with reading() as payloads:
+        for _ in range(PROCESSES):
+            await payloads._room.acquire()
+        async with asyncio.timeout(10):
+            assert await payloads.sent(job, Format.JSON) == codec.job_to_send(job, Format.JSON)
+        for _ in range(PROCESSES):
+            payloads._room.release()

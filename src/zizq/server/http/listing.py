@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from zizq.engine.changes import Change, Delete, Retry
 from zizq.job import JobRecord
@@ -37,22 +36,22 @@ class ListHandlers:
         request.hold(2 * sum(len(job.payload or b"") for job in jobs))
         pages = wanted.pages(op.LIST_JOBS.path, [job.id for job in jobs], more, chosen.text())
         body: list[bytes] = []
-        for piece in paging.pieces(await self._sent(jobs, request.form), pages, request.form):
+        await self._translate(jobs, request.form)
+        for piece in paging.pieces(jobs, pages, request.form):
             body.append(piece)
             # Others get their turn.
             await asyncio.sleep(0)
         return request.answer_pieces(200, body)
 
-    async def _sent(self, jobs: Sequence[JobRecord], form: Format) -> list[JobRecord]:
-        """Jobs with their payloads in the format of a response; others get their turn."""
-        sent, size = [], 0
-        for job in jobs:
-            sent.append(await self._payloads.sent(job, form))
+    async def _translate(self, jobs: list[JobRecord], form: Format) -> None:
+        """Put payloads into the format of a response, each in the place of what it was; others get their turn."""
+        size = 0
+        for at, job in enumerate(jobs):
+            jobs[at] = await self._payloads.sent(job, form)
             size += len(job.payload or b"")
             if size >= paging.PIECE_BYTES:
                 size = 0
                 await asyncio.sleep(0)
-        return sent
 
     async def count_jobs(self, request: Request) -> Response:
         """GET /jobs/count (protocol.md#2.7)."""

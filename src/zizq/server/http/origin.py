@@ -3,7 +3,7 @@
 Any page that a browser shows may have it send requests to 127.0.0.1, or to wherever else the user gets: a GET, or a
 POST whose content type is that of a form or none, without asking first, and with the certificate that the user has. It
 cannot read what is answered, but jobs would be enqueued, and those that a stream takes would have a worker that dies.
-Browsers say where a request comes from, and nobody else does: clients and curl send none of these headers.
+Browsers say where a request comes from; the official clients and curl send none of these headers.
 """
 
 from __future__ import annotations

@@ -262,8 +262,8 @@ class Http2:
             self._close()
 
     async def _start(self) -> str:
-        self._listener = listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._folder = tempfile.TemporaryDirectory(prefix="zizq-")
+        self._listener = listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             path = self._listen(Path(self._folder.name) / "http2")
             native = NativeServer(self._address, self._asgi, self._settings, listener)
@@ -281,7 +281,7 @@ class Http2:
         self._listener.bind(str(path))
         self._listener.listen(BACKLOG)
         self._listener.setblocking(False)
-        if not OWN_FILES.is_dir():
+        if sys.platform != "linux" or not OWN_FILES.is_dir():
             return str(path)
         # Linux finds it by a descriptor, without its name: so nothing is left behind, however we end.
         self._name = os.open(path, os.O_PATH)

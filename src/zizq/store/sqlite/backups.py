@@ -45,8 +45,8 @@ class Backups:
         self._work: asyncio.Future[None] | None = None
         self._stopping = threading.Event()
         self._under_way = False
-        # What a crash left behind.
-        self._clean()
+        # What a crash left behind; nobody is served yet who would have to wait for its end.
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     @asynccontextmanager
     async def copy(self) -> AsyncIterator[Path]:

@@ -41,7 +41,7 @@ PASSES = 4
 KEPT_BYTES = 64 * 2**20
 """What the file of a log that begins anew may keep."""
 PIECE_PAGES = 1024
-"""Pages by which a commit shortens it, 4 MB: one to three milliseconds."""
+"""Pages by which a commit shortens it, 4 MB mostly: one to three milliseconds."""
 CUT_WAIT_MS = 20
 CUT_ATTEMPTS = 20
 _CACHE_BYTES = 64 * 1024
@@ -186,10 +186,10 @@ class Checkpoints:
         if self.in_doubt:
             return
         least = max(pages, self._kept)
-        self._room = max(least, self._room - PIECE_PAGES)
-        self._is_long = self._room > least
+        room = self._room = max(least, self._room - PIECE_PAGES)
+        self._is_long = room > least
         try:
-            shorten(self._path, self._room, self._page_size)
+            shorten(self._path, room, self._page_size)
         except apsw.Error as error:
             # It may stay as long as it is, and is not tried at each commit again.
             self._room, self._is_long = least, False
@@ -304,7 +304,7 @@ class Checkpoints:
                     return False
                 if done[0] != done[1] and left:
                     continue
-                with suppress(apsw.BusyError), self._cutting:
+                with suppress(apsw.BusyError), self._cutting, self._log:
                     if self._copy(db, apsw.SQLITE_CHECKPOINT_TRUNCATE) is None:
                         return False
                     self._next_at, self._room = PAGES, 0

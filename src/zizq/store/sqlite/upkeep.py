@@ -46,7 +46,8 @@ class UpkeepCalls(Parts):
         for number in range(-(-await self._readers.read(_free_pages) // TRIM_PAGES)):
             await self._trim_some(number)
         await self._shorten_log()
-        if not await asyncio.to_thread(self._checkpoints.cut):
+        loop = asyncio.get_running_loop()
+        if not await whatever_happens(loop.run_in_executor(None, self._checkpoints.cut)):
             raise Unavailable("the log cannot be copied into the database just now: the line before says why")
         return Compacted(before, self._size())
 
