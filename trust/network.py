@@ -237,16 +237,16 @@ class Connection:
     # ── the server ──
 
     def _begin(self, server: Server) -> None:
-        method, path, headers, _ = self.request
-        bare, _, query = path.partition("?")
+        asked = self.request
+        bare, _, query = asked.path.partition("?")
         scope = {
             "type": "http",
             "http_version": "2",
-            "method": method,
+            "method": asked.method,
             "path": bare,
             "raw_path": bare.encode(),
             "query_string": query.encode(),
-            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+            "headers": [(name.lower().encode(), value.encode()) for name, value in asked.headers.items()],
             "client": (self.host.process.name, self.number),
         }
         self.task = server.serve(self, scope, self._receive, self._send)
