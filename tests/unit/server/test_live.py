@@ -24,12 +24,16 @@ class Source:
         return b"%d" % self.asked
 
 
+def always() -> bool:
+    return True
+
+
 async def test_nobody_samples_for_nobody() -> None:
     source = Source()
     live = Live(source, 0)
     await asyncio.sleep(0)
     assert source.asked == 0
-    feed = live.watch()
+    feed = live.watch(always)
     await anext(feed)
     await feed.aclose()
     asked = source.asked
@@ -42,14 +46,14 @@ async def test_nobody_samples_for_nobody() -> None:
 async def test_all_get_the_same_sample() -> None:
     source = Source()
     live = Live(source, 3600)
-    feeds = [live.watch() for _ in range(3)]
+    feeds = [live.watch(always) for _ in range(3)]
     assert await asyncio.gather(*map(anext, feeds)) == [b"1", b"1", b"1"]
     assert source.asked == 1
 
 
 async def test_who_leaves_does_not_end_the_feed_of_others() -> None:
     live = Live(Source(), 0)
-    stays, leaves = live.watch(), live.watch()
+    stays, leaves = live.watch(always), live.watch(always)
     waiting = asyncio.ensure_future(anext(leaves))
     await anext(stays)
     waiting.cancel()
@@ -61,27 +65,27 @@ async def test_who_leaves_does_not_end_the_feed_of_others() -> None:
 async def test_a_sample_that_fails_is_logged_and_the_next_one_comes(caplog: pytest.LogCaptureFixture) -> None:
     source = Source()
     source.fails = 2
-    assert await anext(Live(source, 0).watch()) == b"3"
+    assert await anext(Live(source, 0).watch(always)) == b"3"
     assert len(caplog.records) == 2
 
 
 async def test_there_are_only_so_many_viewers() -> None:
     live = Live(Source(), 0)
-    feeds = [live.watch() for _ in range(MOST)]
+    feeds = [live.watch(always) for _ in range(MOST)]
     await asyncio.gather(*map(anext, feeds))
     with pytest.raises(Unavailable, match="16 pages are open"):
-        live.watch()
+        live.watch(always)
     await feeds[0].aclose()
-    assert await anext(live.watch())
+    assert await anext(live.watch(always))
 
 
 async def test_closing_ends_all_feeds_for_good() -> None:
     live = Live(Source(), 3600)
-    feed = live.watch()
+    feed = live.watch(always)
     await anext(feed)
     waiting = asyncio.ensure_future(anext(feed, None))
     await asyncio.sleep(0)
     live.close()
     assert await waiting is None
     with pytest.raises(Unavailable):
-        live.watch()
+        live.watch(always)

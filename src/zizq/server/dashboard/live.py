@@ -39,7 +39,7 @@ class Live:
         """How many watch."""
         return self._viewers
 
-    def watch(self, may_watch: Callable[[], bool] = lambda: True) -> AsyncIterator[bytes]:
+    def watch(self, may_watch: Callable[[], bool]) -> AsyncIterator[bytes]:
         """All samples from now on, until the viewer leaves or the feed is closed.
 
         Args:

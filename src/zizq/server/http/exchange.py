@@ -65,6 +65,8 @@ class Request:
     """Who calls, where the server asks for that; set before a handler runs."""
     limits: Caller | None
     """The same, where not all queues are theirs."""
+    headers: dict[bytes, bytes]
+    """The bytes of the headers. Of what is secret nothing else is asked: `header` keeps copies."""
 
     def __init__(self, scope: Scope, receive: Receive, max_body: int, load: Load | None = None) -> None:
         self.scope = scope
@@ -91,10 +93,6 @@ class Request:
         """A header by its name in lower case; "" where it is not visible ASCII."""
         value = self.headers.get(name)
         return None if value is None else _visible(value)
-
-    def raw_header(self, name: bytes) -> bytes | None:
-        """The bytes of a header; unlike `header`, it keeps no copy of them."""
-        return self.headers.get(name)
 
     def own(self, name: str) -> str:
         """What a name that the caller has chosen is known as here: those of others are different ones."""

@@ -50,7 +50,7 @@ class Gate:
         """
         if operation.scope is None:
             return
-        caller = request.caller = caller_of(self._auth, request.scope, request.raw_header(b"authorization"))
+        caller = request.caller = caller_of(self._auth, request.scope, request.headers.get(b"authorization"))
         caller.check_scope(operation.scope)
         if not caller.is_limited:
             return

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
@@ -17,6 +18,7 @@ from zizq.store.sqlite.parts import Parts
 from zizq.store.sqlite.readers import whatever_happens
 from zizq.store.sqlite.statements import Step
 
+T = TypeVar("T")
 ROOM_PAGES = 4096
 """Free pages that the file keeps until it is compacted, 16 MB: a queue that empties will fill again."""
 TRIM_PAGES = 128
@@ -46,21 +48,20 @@ class UpkeepCalls(Parts):
         for number in range(-(-await self._readers.read(_free_pages) // TRIM_PAGES)):
             await self._trim_some(number)
         await self._shorten_log()
-        loop = asyncio.get_running_loop()
-        if not await whatever_happens(loop.run_in_executor(None, self._checkpoints.cut)):
+        if not await self._in_thread(self._checkpoints.cut):
             raise Unavailable("the log cannot be copied into the database just now: the line before says why")
         return Compacted(before, self._size())
 
     async def _shorten_log(self) -> None:
         """Leave little of the log's file to be cut: the writer waits for that, and for 64 MB some 20 ms."""
-        await self._copy_log()
+        await self._in_thread(self._checkpoints.copy_early)
         with self._checkpoints.shortening() as commits:
             for _ in range(commits):
                 await self._write(Step.TOUCH, None)
 
-    async def _copy_log(self) -> None:
-        loop = asyncio.get_running_loop()
-        await whatever_happens(loop.run_in_executor(None, self._checkpoints.copy_early))
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Have a thread work on the log, and wait for its end even when cancelled."""
+        return await whatever_happens(asyncio.get_running_loop().run_in_executor(None, work))
 
     async def _trim(self) -> None:
         """Shorten the file while a large part of it is empty, a little at a time."""
@@ -72,7 +73,7 @@ class UpkeepCalls(Parts):
     async def _trim_some(self, number: int) -> None:
         await self._write(Step.TRIM, TRIM_PAGES)
         if number % COPY_EVERY == COPY_EVERY - 1:
-            await self._copy_log()
+            await self._in_thread(self._checkpoints.copy_early)
 
     def _size(self) -> int:
         files = (self._path, self._path.with_name(f"{self._path.name}-wal"))
