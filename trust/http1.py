@@ -9,6 +9,8 @@ from hashlib import sha256
 from typing import Any
 
 from trust.line import Client
+from zizq.server.http.exchange import Scope
+from zizq.server.net.heads import Heads
 from zizq.server.net.http1 import AHEAD, READ_AHEAD
 from zizq.server.net.limits import MAX_HEAD
 
@@ -61,6 +63,14 @@ class Echo:
             await send({"type": "http.response.body", "body": body.hexdigest().encode()})
 
 
+class Forgetful(Heads):
+    """Heads of which none is known."""
+
+    def find(self, data: bytes) -> tuple[Scope, bytes] | None:
+        """Nothing was ever seen."""
+        return None
+
+
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
@@ -71,14 +81,18 @@ async def _check(raw: bytes, step: int, tail: bytes) -> None:
     # Whoever sends too far ahead is answered that far.
     if len(whole[0]) <= AHEAD:
         assert whole == pieces, (whole, pieces)
+    head, end, body = raw.partition(b"\r\n\r\n")
+    again = [raw, raw, head + end + body[::-1]]
+    known, anew = await _send(again, Heads()), await _send(again, Forgetful())
+    assert known == anew, (known, anew)
     for reads in (True, False):
         await _flood(raw, tail, reads=reads)
 
 
-async def _send(pieces: list[bytes]) -> tuple[list[object], bytes, bytes, bool]:
+async def _send(pieces: list[bytes], heads: Heads | None = None) -> tuple[list[object], bytes, bytes, bool]:
     """What is asked and answered where bytes come in pieces, whether they go on to HTTP/2, and how it ends."""
     echo = Echo(reads=True)
-    client = Client(echo)
+    client = Client(echo, heads)
     for piece in pieces:
         if client.http2:
             break

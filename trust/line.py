@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from zizq.server.net.heads import Heads
 from zizq.server.net.http1 import AHEAD, Connection
 
 DATE = b"date: today\r\n"
@@ -71,10 +72,16 @@ class Loop:
 
 
 class Client:
-    """The other end of a connection; the application behind it is a function of the test."""
+    """The other end of a connection.
 
-    def __init__(self, asgi: Any) -> None:
+    Args:
+        asgi: The application behind it.
+        heads: What the server knows of requests that came before; None where nothing came.
+    """
+
+    def __init__(self, asgi: Any, heads: Heads | None = None) -> None:
         self.asgi = asgi
+        self.heads = heads or Heads()
         self.loop: Any = Loop()
         self.running: set[Any] = set()
         self.has_left = False

@@ -21,6 +21,7 @@ from zizq.errors import BadRequest, ConfigError, DecodeError, NotAcceptable, Ref
 from zizq.ids import created_at, encode, is_id
 from zizq.server.http import bodies, query
 from zizq.server.http.exchange import Request
+from zizq.server.http.head import Head
 from zizq.server.http.peer import peer_name
 from zizq.server.logs import parse_filter
 from zizq.wire import codec, framing
@@ -138,14 +139,18 @@ def query_string(data: bytes) -> None:
     choice, raw = _split(data)
     operation = op.OPERATIONS[choice % len(op.OPERATIONS)]
     try:
-        found = Request({"query_string": raw, "headers": []}, _nothing, 0).query(operation)
+        found = Request(_scope(raw), _nothing, 0).query(operation)
         query.page_request(found, str)
         query.change_filter(found)
         chosen = query.job_filter(found)
     except BadRequest:
         return
-    again = Request({"query_string": chosen.text()[1:].encode(), "headers": []}, _nothing, 0).query(op.COUNT_JOBS)
+    again = Request(_scope(chosen.text()[1:].encode()), _nothing, 0).query(op.COUNT_JOBS)
     assert query.job_filter(again) == chosen, (found, chosen.text())
+
+
+def _scope(query: bytes, *headers: tuple[bytes, bytes]) -> dict[str, Any]:
+    return {"method": "GET", "path": "/", "query_string": query, "headers": headers}
 
 
 async def _nothing() -> Any:
@@ -155,7 +160,7 @@ async def _nothing() -> Any:
 def headers(data: bytes) -> None:
     """Headers that choose formats, and names in certificates."""
     raw = data.decode("latin-1")
-    text = Request({"query_string": b"", "headers": [(b"accept", data)]}, _nothing, 0).header(b"accept")
+    text = Head(_scope(b"", (b"accept", data))).header(b"accept")
     for choose, error in (
         (codec.response_format, NotAcceptable),
         (codec.request_format, UnsupportedMedia),

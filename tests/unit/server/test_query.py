@@ -25,7 +25,8 @@ def read(text: str) -> dict[str, str]:
     async def receive() -> dict[str, object]:
         raise AssertionError("a query has no body")
 
-    return Request({"query_string": text.encode(), "headers": []}, receive, 0).query(op.LIST_JOBS)
+    scope = {"method": "GET", "path": "/jobs", "query_string": text.encode(), "headers": []}
+    return Request(scope, receive, 0).query(op.LIST_JOBS)
 
 
 def test_a_query_that_asks_for_nothing_selects_everything() -> None:

@@ -17,8 +17,8 @@ from zizq.errors import BadRequest, BodyTooLarge, Denied, NotPermitted, Unsuppor
 from zizq.server.access import Caller
 from zizq.server.auth import Auth
 from zizq.server.dashboard.sessions import Sessions
-from zizq.server.http.exchange import headers_of
 from zizq.server.http.gate import caller_of, note_refusal
+from zizq.server.http.head import headers_of
 from zizq.server.http.origin import check_origin
 from zizq.wire import operations as op
 

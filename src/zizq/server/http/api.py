@@ -174,7 +174,7 @@ class Api:
     async def _stream(self, request: Request, send: Send) -> Response | None:
         """Serve a take stream; a response means that it was refused."""
         try:
-            check_origin(request.headers)
+            check_origin(request.head.headers)
             if self._gate is not None:
                 await self._gate.admit(request, op.TAKE)
             await self._take.stream(request, send)
@@ -192,13 +192,13 @@ class Api:
     async def _answer(self, request: Request) -> Response:
         request.form = Format.JSON
         try:
-            request.form = codec.response_format(request.header(b"accept"))
-            route = self._routes.find(request.scope["method"], _path(request.scope))
+            request.form = request.head.form
+            route = self._routes.find(request.head.method, request.head.path)
             if isinstance(route, Response):
                 return route if route.status == 405 else request.answer(404, ErrorBody("not found"))
             operation, handler, arguments = route
             if operation.scope is not None:
-                check_origin(request.headers)
+                check_origin(request.head.headers)
             if self._gate is not None:
                 await self._gate.admit(request, operation, arguments)
             if operation.body is None and operation not in op.PROBES:
@@ -284,12 +284,6 @@ class Routes:
             if len(shape) == len(parts) and all(s == p or (s == "*" and p) for s, p in zip(shape, parts, strict=True)):
                 return methods, tuple(unquote(p) for s, p in zip(shape, parts, strict=True) if s == "*")
         return None, ()
-
-
-def _path(scope: Scope) -> str:
-    """The path as it came, still percent-encoded: an encoded slash is a part of its segment and parts none."""
-    raw: bytes | None = scope.get("raw_path")
-    return scope["path"] if raw is None or b"%" not in raw else raw.decode("latin-1")
 
 
 def _refused(refusal: Refusal, form: Format, supported: list[str] | None = None) -> Response:

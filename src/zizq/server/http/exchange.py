@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote
 
 from zizq.errors import BadRequest, BodyTooLarge
 from zizq.server.access import Caller
+from zizq.server.http.head import head_of
 from zizq.server.http.load import Load
 from zizq.server.tokens import without_secrets
 from zizq.wire import codec
@@ -54,7 +54,7 @@ class Request:
         load: Counts it and its body; None where nothing is counted.
     """
 
-    __slots__ = ("_entered", "_held", "_load", "_max_body", "body_form", "caller", "form", "headers",
+    __slots__ = ("_entered", "_held", "_host", "_load", "_max_body", "body_form", "caller", "form", "head",
                  "limits", "receive", "scope")  # fmt: skip
 
     form: Format
@@ -65,8 +65,6 @@ class Request:
     """Who calls, where the server asks for that; set before a handler runs."""
     limits: Caller | None
     """The same, where not all queues are theirs."""
-    headers: dict[bytes, bytes]
-    """The bytes of the headers. Of what is secret nothing else is asked: `header` keeps copies."""
 
     def __init__(self, scope: Scope, receive: Receive, max_body: int, load: Load | None = None) -> None:
         self.scope = scope
@@ -76,7 +74,8 @@ class Request:
         self._entered = False
         self._held = 0
         self.caller = self.limits = None
-        self.headers = headers_of(scope)
+        self.head = head_of(scope)
+        self._host = self.peer[0]
 
     @property
     def is_deaf(self) -> bool:
@@ -88,11 +87,6 @@ class Request:
         """The address of the client."""
         host, port = self.scope.get("client") or ("", 0)
         return (host, port)
-
-    def header(self, name: bytes) -> str | None:
-        """A header by its name in lower case; "" where it is not visible ASCII."""
-        value = self.headers.get(name)
-        return None if value is None else _visible(value)
 
     def own(self, name: str) -> str:
         """What a name that the caller has chosen is known as here: those of others are different ones."""
@@ -128,7 +122,7 @@ class Request:
             TooMany: When this client has.
         """
         # The content type is judged before the body is read (protocol.md#1.1).
-        self.body_form = codec.request_format(self.header(b"content-type"))
+        self.body_form = self.head.body_form
         raw = await self._bytes()
         self.enter()
         return body.read(raw, self.body_form)
@@ -141,7 +135,7 @@ class Request:
             TooMany: When too many of this client do.
         """
         if self._load is not None:
-            self._load.enter(self.peer[0])
+            self._load.enter(self._host)
             self._entered = True
 
     def hold(self, count: int) -> None:
@@ -152,23 +146,22 @@ class Request:
             TooMany: When this client has more than its share.
         """
         if self._load is not None:
-            self._load.hold(self.peer[0], count)
+            self._load.hold(self._host, count)
             self._held += count
 
     def hold_anyway(self, count: int) -> None:
         """Take so many bytes of memory, until `leave`, for an answer to what is done already."""
         if self._load is not None:
-            self._load.hold_anyway(self.peer[0], count)
+            self._load.hold_anyway(self._host, count)
             self._held += count
 
     def leave(self) -> None:
         """Wait no more; its bodies are in memory no more."""
         if self._load is not None:
-            self._load.leave(self.peer[0], 1 if self._entered else 0, self._held)
+            self._load.leave(self._host, 1 if self._entered else 0, self._held)
 
     async def _bytes(self) -> bytes:
-        length = self.headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._max_body:
+        if self.head.length > self._max_body:
             raise self._too_large()
         message = await self.receive()
         if not message.get("more_body"):
@@ -239,11 +232,6 @@ def is_deaf(scope: Scope) -> bool:
     return version.startswith("1") and READS_ON not in (scope.get("extensions") or {})
 
 
-def headers_of(scope: Scope) -> dict[bytes, bytes]:
-    """The headers of a request; of one that comes twice the first counts (protocol.md#1.1)."""
-    return dict(reversed(scope["headers"]))
-
-
 def target(scope: Scope) -> str:
     """What a request is for, as a log line has it: without secrets of tokens, and still percent-encoded, so that nobody
     writes a line of their own."""
@@ -251,13 +239,6 @@ def target(scope: Scope) -> str:
     if scope.get("query_string"):
         raw += b"?" + scope["query_string"]
     return without_secrets(raw)[:LOGGED].decode("ascii", "backslashreplace")
-
-
-@lru_cache(maxsize=256)
-def _visible(value: bytes) -> str:
-    text = value.decode("latin-1")
-    # A tab is white space between two formats, as good as a blank (RFC 9110, 5.6.3).
-    return text if text.isascii() and text.replace("\t", " ").isprintable() else ""
 
 
 def _listed(known: list[str]) -> str:

@@ -9,7 +9,8 @@ from zizq.server.access import Caller, Reach, reach
 from zizq.server.auth import Auth
 from zizq.server.broker import Broker
 from zizq.server.catalog import Catalog
-from zizq.server.http.exchange import Request, Scope, headers_of, target
+from zizq.server.http.exchange import Request, Scope, target
+from zizq.server.http.head import headers_of
 from zizq.server.http.origin import check_origin
 from zizq.server.http.peer import peer_name
 from zizq.server.http.query import items
@@ -50,7 +51,7 @@ class Gate:
         """
         if operation.scope is None:
             return
-        caller = request.caller = caller_of(self._auth, request.scope, request.headers.get(b"authorization"))
+        caller = request.caller = caller_of(self._auth, request.scope, request.head.headers.get(b"authorization"))
         caller.check_scope(operation.scope)
         if not caller.is_limited:
             return

@@ -76,7 +76,7 @@ class TakeHandler:
             await self._stream(request, send)
 
     async def _stream(self, request: Request, send: Send) -> None:
-        form = framing.stream_format(request.header(b"accept"))
+        form = framing.stream_format(request.head.header(b"accept"))
         query = request.query(TAKE)
         prefetch = _prefetch(query.get("prefetch", str(DEFAULT_PREFETCH)))
         queues = items(query.get("queue", ""))
@@ -85,7 +85,7 @@ class TakeHandler:
             _positive(query, "timeout_ms", MAX_U64),
             _positive(query, "concurrency", MAX_U32),
             None if name is None else request.own(name),
-            (request.header(b"worker-id") or "")[:MAX_WORKER_ID] or None,
+            (request.head.header(b"worker-id") or "")[:MAX_WORKER_ID] or None,
             request.peer[0] or None,
         )
         await send(

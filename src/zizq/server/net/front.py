@@ -21,6 +21,7 @@ from typing import Any
 from zizq.errors import ConfigError
 from zizq.server.descriptors import connections
 from zizq.server.net.exchange import Exchange
+from zizq.server.net.heads import Heads
 from zizq.server.net.http1 import Connection
 from zizq.server.net.limits import BACKLOG, LINGER_S, Asgi
 from zizq.server.net.native import NativeServer
@@ -51,6 +52,7 @@ class Front:
 
     def __init__(self, address: Address, asgi: Asgi, settings: Settings, listener: socket.socket) -> None:
         self.asgi = asgi
+        self.heads = Heads()
         self.running: set[Exchange] = set()
         self._settings = settings
         self._listener = listener

@@ -18,7 +18,9 @@ from urllib.parse import unquote
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 
 from zizq.server.http.exchange import READS_ON, Scope
+from zizq.server.http.head import KEPT
 from zizq.server.net.exchange import STATUS_LINES, Exchange
+from zizq.server.net.heads import Heads
 from zizq.server.net.limits import HEAD_S, IDLE_S, LINGER_S, MAX_FIELDS, MAX_HEAD, OPENING_S, PATIENCE_S, Asgi
 
 log = logging.getLogger("zizq.serve")
@@ -30,7 +32,6 @@ AHEAD = 16
 READ_AHEAD = 128 * 1024
 """Bytes of a body that are read before anybody asks for them."""
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
-_EXTENSIONS: dict[str, dict[str, object]] = {READS_ON: {}}
 _NEVER = math.inf
 
 
@@ -39,6 +40,8 @@ class Host(Protocol):
 
     asgi: Asgi
     loop: asyncio.AbstractEventLoop
+    heads: Heads
+    """Heads of requests that need not be read again."""
 
     def date(self) -> bytes:
         """The line of the header that says when an answer was made."""
@@ -118,12 +121,26 @@ class Connection(asyncio.Protocol):
         if self._is_last and self._reading is None:
             self._has_more = True
             return
+        is_first = self._current is None and not self._in_head
+        if is_first and (known := self.host.heads.find(data)):
+            self._take(*known)
+            return
         if status := self._parse(data):
             self._refuse(status)
         if self._current is not None:
             if self._current.task is None:
+                if is_first and self._current.is_whole and not self._is_last:
+                    self.host.heads.learn(data, self._current.scope, self._current.held)
                 self._start(self._current)
             self.pace()
+
+    def _take(self, scope: Scope, body: bytes) -> None:
+        """Answer a request that came whole, behind a head that is known."""
+        exchange = Exchange(self, {**scope, "client": self.client, "server": self.server}, expects=False)
+        exchange.feed(body)
+        exchange.end()
+        self.due_at, self._current = _NEVER, exchange
+        self._start(exchange)
 
     def _parse(self, data: bytes) -> int:
         """Read on; returns the status that refuses what came, 0 for none."""
@@ -250,7 +267,7 @@ class Connection(asyncio.Protocol):
             "headers": self._fields,
             "client": self.client,
             "server": self.server,
-            "extensions": _EXTENSIONS,
+            "extensions": {READS_ON: {}, KEPT: {}},
         }
 
     # ── what the answers tell ──

@@ -17,8 +17,9 @@ from zizq.server.http.admin.insight import InsightHandlers
 from zizq.server.http.admin.metrics import MetricsHandler
 from zizq.server.http.admin.upkeep import UpkeepHandlers
 from zizq.server.http.departures import Departures
-from zizq.server.http.exchange import Message, Receive, Response, Scope, Send, headers_of, is_deaf, respond, target
+from zizq.server.http.exchange import Message, Receive, Response, Scope, Send, is_deaf, respond, target
 from zizq.server.http.gate import check_admin
+from zizq.server.http.head import headers_of
 from zizq.server.insight.service import Insights
 from zizq.server.upkeep import Upkeep
 from zizq.wire import operations as op

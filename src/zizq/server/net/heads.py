@@ -1,0 +1,62 @@
+"""Heads of requests that came before: a client sends the same one again and again, and only its bodies differ.
+
+What llhttp has read of a head once holds for the same bytes ever after, how long the body is included. So a request
+whose head is known, and that comes whole, need not be read again.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from zizq.server.http.exchange import Scope
+
+MOST = 512
+"""Heads that are kept: those of a few kinds of requests, with bodies of many lengths."""
+LONGEST = 1024
+"""Bytes of a head that is kept. With all that is made of them they have a megabyte or two."""
+_END = b"\r\n\r\n"
+_SECRETS = (b"authorization", b"proxy-authorization", b"cookie")
+
+
+class Known(NamedTuple):
+    """What is known of a request by its head."""
+
+    scope: Scope
+    length: int
+    """Bytes of its body."""
+
+
+class Heads:
+    """The heads that were read last, for all connections."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Known] = {}
+
+    def find(self, data: bytes) -> tuple[Scope, bytes] | None:
+        """The scope and the body of a request that the bytes are exactly; None where its head is not known."""
+        end = _end(data)
+        known = self._known.get(data[:end])
+        return (known.scope, data[end:]) if known is not None and known.length == len(data) - end else None
+
+    def learn(self, data: bytes, scope: Scope, length: int) -> None:
+        """Keep the head of a request.
+
+        Args:
+            data: The request, and nothing beside it.
+            scope: What was made of its head.
+            length: How many bytes its body was found to have. Where they are not those behind the head, it came in
+                chunks, or some other way that the head does not tell.
+        """
+        end = _end(data)
+        # What is secret stays in memory no longer than the request.
+        if not 0 < end <= LONGEST or len(data) - end != length or any(name in _SECRETS for name, _ in scope["headers"]):
+            return
+        if len(self._known) >= MOST:
+            del self._known[next(iter(self._known))]
+        self._known[data[:end]] = Known(scope, length)
+
+
+def _end(data: bytes) -> int:
+    """Where the head ends; 0 where it does not."""
+    at = data.find(_END)
+    return 0 if at < 0 else at + len(_END)

@@ -1,0 +1,151 @@
+"""Requests behind a head that came before are what they would be if it had been read anew."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from trust.line import Client
+
+from unit.server.line import GET, App, ok, post
+from zizq.server.http.head import KEPT, head_of
+from zizq.server.net.heads import LONGEST, MOST, Heads
+
+
+def is_known(client: Client, data: bytes) -> bool:
+    """Whether a request would not be read anew."""
+    return client.heads.find(data) is not None
+
+
+async def test_a_head_that_came_before_is_not_read_again() -> None:
+    app = App()
+    client = Client(app)
+    assert await client.send(post(b"first")) == ok(b"first")
+    assert is_known(client, post(b"other"))
+    assert await client.send(post(b"other")) == ok(b"other")
+    first, other = app.scopes
+    assert first == other
+    assert first["headers"] is other["headers"]
+    assert not client.running
+
+
+async def test_what_an_application_keeps_of_a_head_is_there_for_the_next() -> None:
+    app = App()
+    client = Client(app)
+    for body in (b"1", b"2", b"33"):
+        await client.send(post(body))
+    one, two, longer = map(head_of, app.scopes)
+    assert one is two
+    assert one is not longer
+    assert (one.method, one.path, one.length, longer.length) == ("POST", "/jobs", 1, 2)
+
+
+async def test_another_connection_profits_under_its_own_address() -> None:
+    app = App()
+    client = Client(app)
+    await client.send(GET)
+    other = Client(app, client.heads)
+    other.connection.client = ("10.0.0.8", 5)
+    assert await other.send(GET) == ok(b"")
+    assert [scope["client"] for scope in app.scopes] == [("10.0.0.9", 4000), ("10.0.0.8", 5)]
+
+
+async def test_only_what_comes_whole_and_alone_is_taken_at_once() -> None:
+    app = App()
+    client = Client(app)
+    await client.send(post(b"12345"))
+    asked = post(b"abcde")
+    assert await client.send(asked[:-2]) == b""
+    assert await client.send(asked[-2:]) == ok(b"abcde")
+    assert await client.send(asked + GET) == ok(b"abcde") + ok(b"")
+    assert await client.send(asked) == ok(b"abcde")
+    assert len(app.scopes) == 5
+
+
+async def test_behind_the_first_bytes_of_a_head_nothing_is_taken_at_once() -> None:
+    client = Client(App())
+    await client.send(GET)
+    # The method of the next would be "PGET", which is none.
+    assert await client.send(b"P") == b""
+    assert (await client.send(GET)).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_who_asks_behind_the_last_request_is_not_answered() -> None:
+    client = Client(App())
+    await client.send(GET)
+    client.connection.stop_soon()
+    assert await client.send(GET) == b""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"GET /jobs HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", id="the last of its connection"),
+        pytest.param(b"GET /jobs HTTP/1.0\r\nhost: x\r\n\r\n", id="HTTP/1.0"),
+        pytest.param(b"POST /jobs HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", id="chunks"),
+        pytest.param(b"POST /jobs HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", id="no chunk"),
+        pytest.param(GET + GET, id="two at once"),
+        pytest.param(GET + b"G", id="more than one"),
+        pytest.param(b"GET /jobs HTTP/1.1\r\nauthorization: Bearer x\r\n\r\n", id="a token"),
+        pytest.param(b"GET /jobs HTTP/1.1\r\nCookie: x\r\n\r\n", id="a cookie"),
+        pytest.param(b"GET /jobs HTTP/1.1\r\nx: " + b"x" * LONGEST + b"\r\n\r\n", id="a long one"),
+        pytest.param(b"POST /jobs HTTP/1.1\r\ncontent-length: 9\r\n\r\n", id="a body that is to come"),
+        pytest.param(b"\r\n\r\nGET /jobs HTTP/1.1\r\nhost: x\r\n\r\n", id="blank lines before it"),
+        pytest.param(b"GET /jobs HTTP/1.1\r\n", id="no end"),
+        pytest.param(b"no HTTP\r\n\r\n", id="nothing of the kind"),
+    ],
+)
+async def test_of_other_requests_nothing_is_kept(data: bytes) -> None:
+    client = Client(App())
+    await client.send(data)
+    end = data.find(b"\r\n\r\n") + 4
+    assert not any(is_known(client, data[:cut]) for cut in range(3, len(data) + 1))
+    assert not any(is_known(client, data[:end] + b"x" * length) for length in range(20))
+
+
+async def test_a_head_is_known_however_its_body_came_the_first_time() -> None:
+    client = Client(App())
+    asked = post(b"body")
+    await client.send(asked[:-1])
+    await client.send(asked[-1:])
+    assert not is_known(client, asked)
+    await client.send(asked)
+    assert is_known(client, asked)
+
+
+async def test_a_head_without_an_end_is_no_head() -> None:
+    heads = Heads()
+    heads.learn(b"GET", {"headers": []}, 3)
+    assert heads.find(b"GET") is None
+
+
+async def test_the_heads_that_came_first_are_forgotten_first() -> None:
+    heads = Heads()
+    for number in range(MOST + 1):
+        heads.learn(b"GET /%d\r\n\r\n" % number, {"headers": []}, 0)
+    assert heads.find(b"GET /0\r\n\r\n") is None
+    assert all(heads.find(b"GET /%d\r\n\r\n" % number) for number in range(1, MOST + 1))
+
+
+async def test_who_sends_a_known_head_may_be_silent_while_it_is_answered() -> None:
+    answered = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answered.wait()
+        await App()(scope, receive, send)
+
+    client = Client(app)
+    for _ in range(2):
+        answered.clear()
+        await client.send(GET)
+        assert not client.pass_s(1000.0)
+        answered.set()
+        assert await client.send(b"") == ok(b"")
+
+
+def test_a_server_that_knows_no_heads_has_each_read_anew() -> None:
+    scope: dict[str, Any] = {"method": "GET", "path": "/", "headers": [(b"accept", b"a")], "extensions": None}
+    assert head_of(scope) is not head_of(scope)
+    scope["extensions"] = {KEPT: {}}
+    assert head_of(scope) is head_of(scope)
