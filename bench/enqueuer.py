@@ -10,7 +10,8 @@ import argparse
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import zizq
@@ -19,7 +20,7 @@ from zizq.worker.running import run_loop
 
 TYPE = "bench"
 SINGLES = 64
-"""Callers, each with one enqueue under way, and so a connection of its own."""
+"""Callers, each with one enqueue under way."""
 BULKS = 4
 """The same for requests of many jobs."""
 BULK_SIZE = 100
@@ -29,53 +30,59 @@ APPEND = zizq.Batch(".items", limit=APPENDED, key="append")
 COUNT = zizq.RawBatch(when="true", fold="$existing | .count += $new.count", key="count")
 
 
-async def single(client: zizq.Client, jobs: int, rate: int) -> None:
-    """Enqueue one by one from many callers at once."""
-
-    async def caller(share: int) -> None:
-        for _ in range(share):
-            await client.enqueue_raw(TYPE, payload())
-
-    await asyncio.gather(*(caller(share) for share in shares(jobs, SINGLES)))
+async def single(clients: Sequence[zizq.Client], jobs: int, rate: int) -> None:
+    """Enqueue one by one from many callers at once, each with a client and so a connection of its own."""
+    await asyncio.gather(*map(one_by_one, clients, shares(jobs, SINGLES)))
 
 
-async def bulk(client: zizq.Client, jobs: int, rate: int) -> None:
+async def shared(clients: Sequence[zizq.Client], jobs: int, rate: int) -> None:
+    """Enqueue one by one from many callers of one client at once, which joins what waits."""
+    await asyncio.gather(*(one_by_one(clients[0], share) for share in shares(jobs, SINGLES)))
+
+
+async def one_by_one(client: zizq.Client, jobs: int) -> None:
+    """Enqueue jobs, each once the one before is answered."""
+    for _ in range(jobs):
+        await client.enqueue_raw(TYPE, payload())
+
+
+async def bulk(clients: Sequence[zizq.Client], jobs: int, rate: int) -> None:
     """Enqueue many jobs a request, from a few callers at once."""
 
     async def caller(share: int) -> None:
         for done in range(0, share, BULK_SIZE):
             requests = [zizq.Enqueue(TYPE, payload()) for _ in range(min(BULK_SIZE, share - done))]
-            await client.enqueue_bulk(requests)
+            await clients[0].enqueue_bulk(requests)
 
     await asyncio.gather(*(caller(share) for share in shares(jobs, BULKS)))
 
 
-async def paced(client: zizq.Client, jobs: int, rate: int) -> None:
+async def paced(clients: Sequence[zizq.Client], jobs: int, rate: int) -> None:
     """Enqueue so many a second, whether or not those before were answered; each job carries its instant."""
     began, under_way = time.monotonic(), set()
     for number in range(jobs):
         ahead = began + number / rate - time.monotonic()
         if ahead > 0:
             await asyncio.sleep(ahead)
-        task = asyncio.create_task(stamped(client))
+        task = asyncio.create_task(stamped(clients[0]))
         under_way.add(task)
         task.add_done_callback(under_way.discard)
     await asyncio.gather(*under_way)
 
 
-async def append(client: zizq.Client, jobs: int, rate: int) -> None:
+async def append(clients: Sequence[zizq.Client], jobs: int, rate: int) -> None:
     """Enqueue one by one from many callers at once, each an element for the list of a job that waits."""
-    await folded(client, jobs, {"items": [123456789]}, APPEND)
+    await folded(clients[0], jobs, {"items": [123456789]}, APPEND)
 
 
-async def objects(client: zizq.Client, jobs: int, rate: int) -> None:
+async def objects(clients: Sequence[zizq.Client], jobs: int, rate: int) -> None:
     """The same with an object of 36 bytes for the list."""
-    await folded(client, jobs, {"items": [{"id": 123456789, "name": "abcdefgh"}]}, APPEND)
+    await folded(clients[0], jobs, {"items": [{"id": 123456789, "name": "abcdefgh"}]}, APPEND)
 
 
-async def count(client: zizq.Client, jobs: int, rate: int) -> None:
+async def count(clients: Sequence[zizq.Client], jobs: int, rate: int) -> None:
     """The same with a number for the sum of a job that waits."""
-    await folded(client, jobs, payload() | {"count": 1}, COUNT)
+    await folded(clients[0], jobs, payload() | {"count": 1}, COUNT)
 
 
 async def folded(client: zizq.Client, jobs: int, brought: dict[str, Any], batch: zizq.Batch | zizq.RawBatch) -> None:
@@ -106,10 +113,12 @@ def shares(jobs: int, callers: int) -> list[int]:
 
 async def connected(url: str, shape: Callable[..., Awaitable[None]], jobs: int, rate: int) -> dict[str, float]:
     """Run a shape on connections that are open already; when it began and ended, and what it took."""
-    async with zizq.Client(url) as client:
-        await asyncio.gather(*(client.health() for _ in range(SINGLES)))
+    async with AsyncExitStack() as stack:
+        count = SINGLES if shape is single else 1
+        clients = [await stack.enter_async_context(zizq.Client(url)) for _ in range(count)]
+        await asyncio.gather(*(client.health() for client in clients for _ in range(SINGLES // count)))
         began, spent = time.monotonic(), time.process_time()
-        await shape(client, jobs, rate)
+        await shape(clients, jobs, rate)
         return {"began": began, "ended": time.monotonic(), "cpu": time.process_time() - spent}
 
 
@@ -124,7 +133,8 @@ def connected_sync(url: str, jobs: int) -> dict[str, float]:
 
 def main() -> None:
     """Enqueue as the command line says."""
-    shapes = {"single": single, "bulk": bulk, "paced": paced, "append": append, "objects": objects, "count": count}
+    each = (single, shared, bulk, paced, append, objects, count)
+    shapes = {shape.__name__: shape for shape in each}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shape", choices=[*shapes, "single-sync"])
     parser.add_argument("--url", required=True)

@@ -16,8 +16,13 @@ from bench.report import Table, rate
 
 
 def single(server: Server, jobs: int) -> float:
-    """Enqueue from 64 callers of one Client."""
+    """Enqueue from 64 clients of one caller each, a job a request."""
     return _enqueue(server, "single", jobs)
+
+
+def shared(server: Server, jobs: int) -> float:
+    """Enqueue from 64 callers of one Client, which joins what waits."""
+    return _enqueue(server, "shared", jobs)
 
 
 def single_sync(server: Server, jobs: int) -> float:
@@ -49,6 +54,7 @@ def mixed(server: Server, jobs: int) -> float:
 
 SHAPES: dict[str, tuple[Callable[[Server, int], float], int, int]] = {
     "single": (single, 50_000, 30_000),
+    "shared": (shared, 100_000, 30_000),
     "single-sync": (single_sync, 10_000, 5_000),
     "bulk": (bulk, 300_000, 120_000),
     "drain": (drain, 200_000, 80_000),

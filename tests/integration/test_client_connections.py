@@ -75,7 +75,7 @@ async def test_a_call_that_waits_too_long_for_a_connection_was_not_sent():
     async with slow({"max_connections": 1, "read_timeout": 60}) as (server, client):
         first, second = calls(client, 1), calls(client, 1)
         await server.until_asked(1)
-        pool = next(iter(client._transport._pools.values()))
+        pool = next(iter(client._transport._transport._pools.values()))
         pool._settings = dataclasses.replace(pool._settings, read_timeout=0.05)
         third = calls(client, 1)
         with pytest.raises(TransportError, match=r"none of the 1 connections .* was free within 0.05 s"):
@@ -92,7 +92,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_leaves_the_connection_to_
         first, waits, told, last = calls(client, 4)
         await server.until_asked(1)
         waits.cancel()
-        pool = next(iter(client._transport._pools.values()))
+        pool = next(iter(client._transport._transport._pools.values()))
         give = pool.give
 
         def give_and_cancel(connection):

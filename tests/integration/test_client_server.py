@@ -240,3 +240,26 @@ def test_one_synchronous_client_serves_many_threads():
                 assert len({job.id for job in jobs}) == 50
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("form", ["msgpack", "json"])
+def test_many_callers_of_one_client_have_each_its_own_answer(form):
+    async def main():
+        async with running_server() as server, Client(server.url, format=form) as client:
+            asked = [Enqueue("t", {"n": number}, queue=f"q{number % 3}") for number in range(300)]
+            asked[50] = Enqueue("t", 1, queue="a,b")
+            asked[60:65] = [Enqueue("t", 1, queue="keyed", unique_key="one")] * 5
+            found = await asyncio.gather(*map(client.enqueue, asked), return_exceptions=True)
+            assert isinstance(found[50], InvalidRequest)
+            assert str(found[50]) == "400: queue must not contain ','"
+            keyed = found[60:65]
+            assert len({job.id for job in keyed}) == 1
+            assert sorted(job.duplicate for job in keyed) == [False, True, True, True, True]
+            for number in {*range(300)} - {50, *range(60, 65)}:
+                job = await client.get_job(found[number].id)
+                assert (job.payload, job.queue) == ({"n": number}, f"q{number % 3}")
+            assert await client.jobs().count() == 295
+            # A hundred for the sake of the one that was refused.
+            assert server.app.asgi.requests["POST", 2] < 110
+
+    asyncio.run(main())

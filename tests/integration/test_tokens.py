@@ -60,7 +60,8 @@ async def test_the_token_comes_from_the_environment(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("make", [Client, SyncClient])
 def test_a_token_is_nowhere_to_be_seen(make: Any) -> None:
     client = make("http://h", token="zq_a_secret")
-    seen = [client, client.__dict__, client._transport.__dict__, client._transport._settings]
+    network = getattr(client._transport, "_transport", client._transport)
+    seen = [client, client.__dict__, network.__dict__, network._settings]
     assert "zq_a_secret" not in repr(seen)
     with pytest.raises(ConfigError, match="the token has blanks") as caught:
         make("http://h", token="zq_a sécret")

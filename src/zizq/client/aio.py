@@ -8,21 +8,21 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, TypeVar, Unpack
 
-from zizq.client.budgets import EVERY, Budget, Drawn, Draws, Every, Policy
+from zizq.client.budget_methods import BudgetMethods
 from zizq.client.call import Call
-from zizq.client.changes import KEEP, Changes, Keep
+from zizq.client.changes import Changes
 from zizq.client.conditions import Conditions, Where
 from zizq.client.connections import NetworkTransport
 from zizq.client.cron import CronDefinition
 from zizq.client.cron_handles import CronHandle
 from zizq.client.enqueue import Options
 from zizq.client.job import Job, JobError
+from zizq.client.joining import Joining
 from zizq.client.options import TLS, Duration
 from zizq.client.paging import Order
 from zizq.client.query import Plan, Query
 from zizq.client.queues import QueueMethods
 from zizq.client.settings import check_connections, check_format, check_settings
-from zizq.client.steps import run_async
 from zizq.client.take import Take
 from zizq.client.tracing import Tracing, calls_for
 from zizq.client.transport import MAX_CONNECTIONS, Transport
@@ -31,12 +31,13 @@ from zizq.clock import Clock, SystemClock
 T = TypeVar("T")
 
 
-class Client(QueueMethods):
+class Client(QueueMethods, BudgetMethods):
     """A client of a zizq server, for coroutines; `SyncClient` is the same for threads.
 
     Make one for a program and share it: it keeps its connections open. Nothing is sent until the first call, and no
     call is retried. Use it as an async context manager, or call `close`. After a fork it connects anew by itself. A
-    call that is cancelled may still be done by the server.
+    call that is cancelled may still be done by the server. Jobs that coroutines enqueue at the same time share
+    requests, and each call has its own answer.
 
     Every call raises TransportError when no answer came, and a ResponseError when the server said no; whether the same
     call may succeed later is their `retryable`.
@@ -80,7 +81,7 @@ class Client(QueueMethods):
         settings = check_settings(url, tls, connect_timeout, read_timeout, stream_idle_timeout, token)
         self.url = settings.url
         self._calls, self.spans = calls_for(tracing, self.url, check_format(format), clock or SystemClock())
-        self._transport = transport or NetworkTransport(settings, check_connections(max_connections))
+        self._transport = transport or Joining(NetworkTransport(settings, check_connections(max_connections)))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.url}>"
@@ -361,122 +362,6 @@ class Client(QueueMethods):
     async def crons(self) -> list[str]:
         """Ask for the names of all cron groups, sorted."""
         return await self._send(self._calls.crons.list_groups())
-
-    # ── budgets ──────────────────────────────────────────────────────────────────────────────────────
-
-    async def define_budget(self, key: str, policy: Policy, *, replace: bool = False) -> Budget:
-        """See to it that there is a budget; one that is there already and is the same is left as it is.
-
-        Args:
-            key: The name that jobs draw on it by.
-            policy: What it lets through: a `TimeBased` or a `WhileInFlight`.
-            replace: Whether it takes the place of one that is there and is another.
-
-        Raises:
-            Conflict: When there is another, and `replace` is not said.
-            ConfigError: When `policy` is none.
-            InvalidRequest: When the key is malformed, there are too many budgets, or unfinished jobs draw more than
-                it would hold.
-        """
-        return await run_async(self._send, self._calls.budgets.define(key, policy, replace))
-
-    async def budgets(self) -> list[Budget]:
-        """Read all budgets, sorted by their keys."""
-        return await self._send(self._calls.budgets.list_budgets())
-
-    async def budget(self, key: str) -> Budget:
-        """Read a budget.
-
-        Raises:
-            NotFound: When there is none.
-        """
-        return await self._send(self._calls.budgets.get(key))
-
-    async def update_budget(
-        self,
-        key: str,
-        *,
-        allocation: int | Keep = KEEP,
-        per: Duration | Keep = KEEP,
-        burst: int | Keep | None = KEEP,
-    ) -> Budget:
-        """Change a budget at once, also for jobs that wait for it; what is left out or `KEEP` stays as it is.
-
-        Args:
-            key: The budget.
-            allocation: How many tokens it has, or gets back in a period.
-            per: The period of a `TimeBased`, as a timedelta or in seconds.
-            burst: The most tokens of a `TimeBased`; None is as many as are allocated.
-
-        Raises:
-            NotFound: When there is none.
-            ConfigError: When a value is wrong.
-            InvalidRequest: When it does not fit the strategy, or unfinished jobs draw more than it would hold.
-        """
-        return await self._send(self._calls.budgets.update(key, allocation, per, burst))
-
-    async def delete_budget(self, key: str) -> None:
-        """Delete a budget.
-
-        Raises:
-            NotFound: When there is none.
-            Conflict: When unfinished jobs or cron entries draw on it.
-        """
-        await self._send(self._calls.budgets.delete(key))
-
-    async def bind(self, id: str, budget: Drawn, *, replace: bool = False) -> Job:
-        """Let a job that is scheduled or ready draw on a budget as well.
-
-        Args:
-            id: The job.
-            budget: The budget's key, a pair of key and cost, or a `Draw`.
-            replace: Whether it takes the place of what the job draws on this budget already.
-
-        Returns:
-            The job as it is now, without its payload.
-
-        Raises:
-            NotFound: When there is no such job.
-            Conflict: When it draws on the budget already, and `replace` is not said.
-            ConfigError: When `budget` is no budget.
-            InvalidRequest: When the job is in flight or finished, there is no such budget, or it holds less than the
-                cost.
-        """
-        return await self._send(self._calls.budgets.bind(id, budget, replace))
-
-    async def rebind(self, id: str, budgets: Draws) -> Job:
-        """Let a job that is scheduled or ready draw on these budgets, and on no others.
-
-        Args:
-            id: The job.
-            budgets: One budget or several, each a key, a pair of key and cost, or a `Draw`.
-
-        Returns:
-            The job as it is now, without its payload.
-
-        Raises:
-            NotFound: When there is no such job.
-            ConfigError: When one is no budget, or is named twice.
-            InvalidRequest: As for `bind`.
-        """
-        return await self._send(self._calls.budgets.rebind(id, budgets))
-
-    async def unbind(self, id: str, key: str | Every = EVERY) -> Job:
-        """Let a job that is scheduled or ready draw no more on a budget, or on any.
-
-        Args:
-            id: The job.
-            key: The budget, on which it need not draw; left out, all that it draws on.
-
-        Returns:
-            The job as it is now, without its payload.
-
-        Raises:
-            NotFound: When there is no such job.
-            ConfigError: When `key` is no key.
-            InvalidRequest: When the job is in flight or finished.
-        """
-        return await self._send(self._calls.budgets.unbind(id, key))
 
     # ── the server ───────────────────────────────────────────────────────────────────────────────────
 

@@ -27,12 +27,16 @@ _MAX_ERROR_TEXT = 500  # characters of an answer that is not ours, such as a pro
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What to send; `path` starts with a slash and may have a query."""
+    """What to send; `path` starts with a slash and may have a query.
+
+    One that `joins` enqueues a job, which may go with others in a request (`joining`).
+    """
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes | None = None
+    joins: bool = False
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -97,13 +101,14 @@ class CallMaker:
         *segments: str | int,
         query: str = "",
         body: object = None,
+        joins: bool = False,
     ) -> Call[R]:
         path = operation.at(*map(_segment, segments)) if segments else operation.path
         if query:
             path = f"{path}?{_short(query)}"
         if body is None:
             return Call(Request(operation.method, path, self._bare), operation.answers, value)
-        request = Request(operation.method, path, self._with_body, encode_body(body, self._form))
+        request = Request(operation.method, path, self._with_body, encode_body(body, self._form), joins)
         return Call(request, operation.answers, value)
 
 

@@ -60,8 +60,7 @@ class Calls(CallMaker):
 
     def enqueue(self, source: object, **options: Unpack[Options]) -> Call[Job]:
         """Enqueue one job: an instance of a kind, or a request."""
-        body = request_for(source, **options).to_wire(self._clock.wall_ms())
-        return self._call(operations.ENQUEUE, read_job, body=body)
+        return self._enqueue(request_for(source, **options))
 
     def enqueue_raw(self, type: str, payload: Any, **options: Unpack[Options]) -> Call[Job]:
         """Enqueue one job by the name of its type."""
@@ -70,7 +69,12 @@ class Calls(CallMaker):
         except TypeError:
             # The same, with an error that says which option is wrong.
             request = Enqueue(type, payload).with_(**options)
-        return self._call(operations.ENQUEUE, read_job, body=request.to_wire(self._clock.wall_ms()))
+        return self._enqueue(request)
+
+    def _enqueue(self, request: Enqueue) -> Call[Job]:
+        body = request.to_wire(self._clock.wall_ms())
+        # To fold one takes time, and those that come with it would wait for that.
+        return self._call(operations.ENQUEUE, read_job, body=body, joins=request.batch is None)
 
     def enqueue_bulk(self, sources: Iterable[object]) -> Call[list[Job]]:
         """Enqueue many jobs, all or none."""

@@ -114,9 +114,10 @@ async def test_a_head_is_known_however_its_body_came_the_first_time() -> None:
     assert is_known(client, asked)
 
 
-async def test_a_head_without_an_end_is_no_head() -> None:
+@pytest.mark.parametrize("length", [0, 3])
+async def test_a_head_without_an_end_is_no_head(length: int) -> None:
     heads = Heads()
-    heads.learn(b"GET", {"headers": []}, 3)
+    heads.learn(b"GET", {"headers": []}, length)
     assert heads.find(b"GET") is None
 
 

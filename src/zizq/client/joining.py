@@ -1,0 +1,193 @@
+"""Jobs that are enqueued at the same time share a request.
+
+A request costs client and server several times what a job in it does. So while enqueues are under way, others wait, and
+go out together as soon as one of those is answered: no timer holds anything back, and who is alone waits for nobody.
+What is joined is what would have been sent, byte for byte; and where the server refuses all for the sake of one, each
+is sent by itself, and hears what concerns it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from itertools import repeat
+from typing import Any, NamedTuple
+
+import msgspec
+
+from zizq.client.call import Request, Response, reading
+from zizq.client.transport import Stream, Transport
+from zizq.errors import DecodeError
+from zizq.wire import operations
+from zizq.wire.codec import Format
+
+UNDER_WAY = 2
+"""Requests with enqueues that are under way at a time: while the server has one, the next is made."""
+MOST = 100
+"""Jobs in a request."""
+MOST_BYTES = 256 * 1024
+"""Bytes of a request; a job that has more waits for nobody, and nobody for it."""
+_ABOUT_ONE = frozenset((400, 403, 413, 422))
+"""Refusals that may be about one of the jobs; then nothing was done."""
+
+
+class _Answers(msgspec.Struct):
+    jobs: list[msgspec.Raw]
+
+
+_read_answers = reading(_Answers)
+
+
+def joined(requests: Sequence[Request]) -> Request:
+    """One request that enqueues what several would, in their order; they are of the same client."""
+    first, bodies = requests[0], [request.body or b"" for request in requests]
+    if first.headers["content-type"] == Format.MSGPACK.value:
+        count = len(bodies)
+        # The head of an array of fewer than 16 values, or of any number of two bytes (MessagePack, "array format").
+        head = bytes((0x90 | count,)) if count < 16 else b"\xdc" + count.to_bytes(2)
+        body = b"".join((b"\x81\xa4jobs", head, *bodies))
+    else:
+        body = b'{"jobs":[%b]}' % b",".join(bodies)
+    bulk = operations.ENQUEUE_BULK
+    return Request(bulk.method, bulk.path, first.headers, body)
+
+
+def apart(answer: Response, count: int) -> list[Response]:
+    """What each of so many would have been answered.
+
+    Raises:
+        DecodeError: When the answer cannot be read.
+    """
+    jobs = _read_answers(answer).jobs
+    if len(jobs) != count:
+        raise DecodeError(f"the answer has {len(jobs)} jobs for {count} that were enqueued")
+    return [Response(answer.status, answer.content_type, bytes(job)) for job in jobs]
+
+
+class Joining:
+    """A `Transport` that joins enqueues.
+
+    Args:
+        transport: Sends the requests.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._lanes: dict[asyncio.AbstractEventLoop, _Lanes] = {}
+
+    def send(self, request: Request) -> Coroutine[Any, Any, Response]:
+        """The answer to a request, whatever its status."""
+        if not request.joins or len(request.body or b"") > MOST_BYTES:
+            return self._transport.send(request)
+        loop = asyncio.get_running_loop()
+        lanes = self._lanes.get(loop)
+        if lanes is None:
+            self._lanes = {one: lanes for one, lanes in self._lanes.items() if not one.is_closed()}
+            lanes = self._lanes[loop] = _Lanes(self._transport.send, loop)
+        return lanes.send(request)
+
+    async def open_stream(self, request: Request) -> Stream:
+        """The answer to a request, as soon as its head is there."""
+        return await self._transport.open_stream(request)
+
+    async def close(self) -> None:
+        """Close the idle connections."""
+        await self._transport.close()
+
+
+class _Caller(NamedTuple):
+    request: Request
+    answer: asyncio.Future[Response]
+
+
+class _Lanes:
+    """The enqueues of one event loop."""
+
+    def __init__(
+        self, send: Callable[[Request], Coroutine[Any, Any, Response]], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._send = send
+        self._loop = loop
+        self._under_way = 0
+        self._waiting: deque[_Caller] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def send(self, request: Request) -> Response:
+        """Send now, or with others when it is their turn."""
+        if self._under_way >= UNDER_WAY:
+            caller = _Caller(request, self._loop.create_future())
+            self._waiting.append(caller)
+            if len(self._waiting) >= MOST:
+                # Enough for a request: so however long one takes, few wait for it.
+                self._under_way += 1
+                self._go_on()
+            return await caller.answer
+        self._under_way += 1
+        try:
+            return await self._send(request)
+        finally:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """One is answered: send what waits."""
+        callers = self._gather()
+        if not callers:
+            self._under_way -= 1
+            return
+        task = self._loop.create_task(self._serve(callers))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _gather(self) -> list[_Caller]:
+        """Those that waited and did not give up, as many as go into a request."""
+        callers: list[_Caller] = []
+        size = 0
+        while self._waiting:
+            caller = self._waiting[0]
+            size += len(caller.request.body or b"")
+            if size > MOST_BYTES:
+                break
+            self._waiting.popleft()
+            if not caller.answer.done():
+                callers.append(caller)
+        return callers
+
+    async def _serve(self, callers: Sequence[_Caller]) -> None:
+        """Answer each caller, come what may."""
+        try:
+            await self._answer(callers)
+        except BaseException as error:
+            for caller in callers:
+                _fail(caller.answer, error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._go_on()
+
+    async def _answer(self, callers: Sequence[_Caller]) -> None:
+        answer = await self._send(joined([caller.request for caller in callers]) if callers[1:] else callers[0].request)
+        if not callers[1:]:
+            _tell(callers[0], answer)
+        elif answer.status in _ABOUT_ONE:
+            for caller in callers:
+                _tell(caller, await self._send(caller.request))
+        else:
+            done = answer.status in operations.ENQUEUE_BULK.answers
+            for caller, part in zip(callers, apart(answer, len(callers)) if done else repeat(answer), strict=False):
+                _tell(caller, part)
+
+
+def _tell(caller: _Caller, answer: Response) -> None:
+    # Who gave up meanwhile is told nothing.
+    if not caller.answer.done():
+        caller.answer.set_result(answer)
+
+
+def _fail(answer: asyncio.Future[Response], error: BaseException) -> None:
+    if answer.done():
+        return
+    if isinstance(error, asyncio.CancelledError):
+        answer.cancel()
+    else:
+        answer.set_exception(error)
