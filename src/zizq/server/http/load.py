@@ -75,12 +75,14 @@ class Load:
                 f"{requests.total} requests wait for their answer, and this server allows no more: come again later,"
                 " or start it with more --max-requests"
             )
-        if requests.of(client) >= requests.share:
+        of_client = requests.of.get(client, 0)
+        if of_client >= requests.share:
             raise TooMany(
-                f"{requests.of(client)} requests of this client wait for their answer, and its share of"
+                f"{of_client} requests of this client wait for their answer, and its share of"
                 f" --max-requests is {requests.share}: ask less at once"
             )
-        requests.add(client, 1)
+        requests.total += 1
+        requests.of[client] = of_client + 1
 
     def leave(self, client: str, entered: int, held: int) -> None:
         """A request is answered.
@@ -108,9 +110,10 @@ class Load:
                 f"bodies on their way take {size(memory.total)} of {size(memory.most)}: come again later, or start"
                 " the server with more --max-body-memory"
             )
-        if memory.of(client) + count > memory.share:
+        of_client = memory.of.get(client, 0)
+        if of_client + count > memory.share:
             raise TooMany(
-                f"bodies from and to this client take {size(memory.of(client))}, and its share of"
+                f"bodies from and to this client take {size(of_client)}, and its share of"
                 f" --max-body-memory is {size(memory.share)}: send and ask less at once"
             )
         memory.add(client, count)
@@ -141,22 +144,19 @@ class _Shared:
         self.most = most or sys.maxsize
         self.share = max(1, self.most // SHARE)
         self.total = 0
-        self._of: dict[str, int] = {}
-
-    def of(self, client: str) -> int:
-        """How much a client has."""
-        return self._of.get(client, 0)
+        self.of: dict[str, int] = {}
+        """How much each client has that has anything."""
 
     def add(self, client: str, count: int) -> None:
         """A client has more."""
         self.total += count
-        self._of[client] = self._of.get(client, 0) + count
+        self.of[client] = self.of.get(client, 0) + count
 
     def drop(self, client: str, count: int) -> None:
         """A client has less."""
         self.total -= count
-        left = self._of[client] - count
+        left = self.of[client] - count
         if left:
-            self._of[client] = left
+            self.of[client] = left
         else:
-            del self._of[client]
+            del self.of[client]

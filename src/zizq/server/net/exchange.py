@@ -52,23 +52,24 @@ class Exchange:
         connection: Where it came from.
         scope: What is asked for.
         expects: Whether the client waits to hear that its body is wanted.
+        body: The whole body, where it has come already.
     """
 
     __slots__ = ("_connection", "_expects", "_has_body", "_head", "_is_chunked", "_is_gone", "_is_read", "_pieces",
                  "_waiter", "held", "is_last", "is_whole", "scope", "task")  # fmt: skip
 
-    def __init__(self, connection: Line, scope: Scope, *, expects: bool) -> None:
+    def __init__(self, connection: Line, scope: Scope, *, expects: bool = False, body: bytes | None = None) -> None:
         self.scope = scope
         self.task: asyncio.Task[None] | None = None
-        self.is_whole = False
+        self.is_whole = body is not None
         """Whether the request has come to its end."""
         self.is_last = False
         """Whether the connection ends with the answer; known when that begins."""
-        self.held = 0
+        self.held = len(body or b"")
         """Bytes of the body that nobody has asked for yet."""
         self._connection = connection
         self._expects = expects
-        self._pieces: list[bytes] = []
+        self._pieces = [] if body is None else [body]
         self._is_read = False
         # Whether nothing more comes of it, whole or not.
         self._is_gone = False
