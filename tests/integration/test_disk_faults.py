@@ -7,8 +7,15 @@ from trust.disk import Disk
 
 from zizq.client.aio import Client
 from zizq.errors import ServerError
+from zizq.store.sqlite import checkpoints
 from zizq.testing.server import running_server
 from zizq.worker.worker import Worker
+
+
+@pytest.fixture(autouse=True)
+def _soon_full(monkeypatch):
+    # A disk that is full has no room behind the log either.
+    monkeypatch.setattr(checkpoints, "AHEAD_PAGES", 0)
 
 
 @asynccontextmanager

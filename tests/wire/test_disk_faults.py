@@ -30,9 +30,11 @@ FAULTS: dict[str, Callable[[Disk], None]] = {
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _soon_full_and_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in ((duties, "RETRY_S"), (changes, "RETRY_S"), (writer, "PROBE_S")):
         monkeypatch.setattr(module, name, 0.01)
+    # A disk that is full has no room behind the log either.
+    monkeypatch.setattr(checkpoints, "AHEAD_PAGES", 0)
 
 
 @asynccontextmanager

@@ -20,8 +20,8 @@ from trust.disk import Disk
 from zizq.policy import Defaults
 from zizq.store.opening import check_store
 from zizq.store.sqlite import checkpoints, upkeep
-from zizq.store.sqlite.checkpoints import Checkpoints
-from zizq.store.sqlite.mending import FRAME, shorten
+from zizq.store.sqlite.checkpoints import AHEAD_PAGES, Checkpoints
+from zizq.store.sqlite.mending import FRAME, log_of, shorten
 from zizq.store.sqlite.schema import PAGE_SIZE
 from zizq.store.sqlite.store import SqliteStore
 from zizq.testing.bench import NOW, Bench, Recorder
@@ -261,6 +261,53 @@ async def test_a_log_that_cannot_be_shortened_stays_as_it_is_and_fails_no_commit
             assert pages_in(log) == size
             disk.heal()
     assert "IOError" in str(caplog.records[0].__dict__["fields"])
+
+
+async def test_durable_commits_write_over_zeros_that_stand_behind_the_log(tmp_path: Path) -> None:
+    async with bench_at(tmp_path) as (bench, log):
+        sizes = set()
+        for _ in range(AHEAD_PAGES // 2):
+            ids = await bench.enqueue(bench.job())
+            sizes.add(size := pages_in(log_of(log._path)))
+            assert size - log._pages >= AHEAD_PAGES
+        # Far fewer steps than commits, each of which wrote pages.
+        assert len(sizes) == 1 + log._pages // AHEAD_PAGES > 2
+        shutil.copytree(tmp_path, tmp_path / "dead")
+    # As after a crash: with the zeros behind the log.
+    assert check_store(tmp_path / "dead", NOW).violations == []
+    async with bench_at(tmp_path / "dead") as (bench, _):
+        assert (await bench.page_ids(limit=1000))[-1:] == ids
+
+
+async def test_no_zeros_are_written_for_commits_that_wait_for_no_disk(tmp_path: Path) -> None:
+    async with bench_at(tmp_path) as (bench, log):
+        bench.store._enqueue_durable = False
+        for _ in range(3):
+            await bench.enqueue(bench.job())
+            assert pages_in(log_of(log._path)) == log._pages
+
+
+async def test_a_log_that_is_as_long_as_it_may_be_gets_no_zeros(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "KEPT_BYTES", 2 * AHEAD_PAGES * (PAGE_SIZE + FRAME))
+    async with bench_at(tmp_path) as (bench, log):
+        await bench.enqueue(bench.job())
+        assert pages_in(log_of(log._path)) == log._pages
+
+
+async def test_a_disk_without_room_for_zeros_fails_no_commit_that_has_room(tmp_path: Path) -> None:
+    with Disk() as disk:
+        async with bench_at(tmp_path) as (bench, log):
+            await bench.enqueue(bench.job())
+            disk.fill()
+            size = pages_in(log_of(log._path))
+            while not disk.met:
+                await bench.enqueue(bench.job())
+            ids = await bench.enqueue(bench.job())
+            assert log._pages < size == pages_in(log_of(log._path))
+            assert (await bench.page_ids(limit=1000))[-1:] == ids
+            disk.heal()
 
 
 async def test_a_compaction_leaves_little_of_the_log_to_be_cut_at_once(

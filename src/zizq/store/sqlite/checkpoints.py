@@ -7,6 +7,9 @@ and begins anew. Were the last part left to the thread as well, a busy writer wo
 the log would grow for ever. The thread syncs the database too: SQLite leaves that to whoever copies the last of it, who
 would be that commit.
 
+A sync of bytes that make a file longer has the file system write its own journal as well, which takes as long again. So
+before durable commits need it, zeros are written behind the log, and they write over those.
+
 Under a reader that stays the log grows. When it begins anew, its file is too long, and is *shortened* by each commit a
 little: all at once, as SQLite has a commit do it, would hold that one up for as long as 40 ms.
 
@@ -27,7 +30,7 @@ from pathlib import Path
 import apsw
 
 from zizq.clock import SystemClock
-from zizq.store.sqlite.mending import FRAME, Lost, log_of, mend, shorten
+from zizq.store.sqlite.mending import FRAME, Lost, lengthen, log_of, mend, shorten
 from zizq.store.sqlite.schema import closed_on_error, connect
 
 log = logging.getLogger("zizq.store")
@@ -42,6 +45,8 @@ KEPT_BYTES = 64 * 2**20
 """What the file of a log that begins anew may keep."""
 PIECE_PAGES = 1024
 """Pages by which a commit shortens it, 4 MB mostly: one to three milliseconds."""
+AHEAD_PAGES = 256
+"""Pages that the file of the log has room for before durable commits need them."""
 CUT_WAIT_MS = 20
 CUT_ATTEMPTS = 20
 _CACHE_BYTES = 64 * 1024
@@ -87,6 +92,8 @@ class Checkpoints:
         """Whether a sync has failed and the log was not mended since."""
         self.lost: str | None = None
         """Why the log can be mended no more; None where it can."""
+        self.is_durable = False
+        """Whether commits wait for the disk."""
         self.may_copy = True
         """Whether a commit that is being made may copy the log."""
         # The first commit to an empty log waits for the disk, whatever its mode.
@@ -172,6 +179,8 @@ class Checkpoints:
         elif pages >= self._next_at and not self._copying:
             self._copying = True
             self._wanted.release()
+        elif self.is_durable and self._room - pages < AHEAD_PAGES and pages + 2 * AHEAD_PAGES <= self._kept:
+            self._lengthen(pages + 2 * AHEAD_PAGES)
         return apsw.SQLITE_OK
 
     def _copy_rest(self, pages: int) -> None:
@@ -194,6 +203,13 @@ class Checkpoints:
             # It may stay as long as it is, and is not tried at each commit again.
             self._room, self._is_long = least, False
             _complain(error)
+
+    def _lengthen(self, room: int) -> None:
+        """Make room for so many pages in the log's file, at once, since no other commit is being made."""
+        self._room = room
+        # Where the disk is full the commit that needs the room says so.
+        with suppress(apsw.Error):
+            lengthen(self._path, room, self._page_size)
 
     def _pages_in_file(self) -> int:
         log = log_of(self._path)

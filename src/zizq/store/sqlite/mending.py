@@ -48,6 +48,21 @@ def shorten(database: Path, frames: int, size: int) -> None:
         log.xTruncate(_start(frames, size))
 
 
+def lengthen(database: Path, frames: int, size: int) -> None:
+    """Write zeros behind the log, up to where it has room for so many frames, with pages of some size.
+
+    SQLite reads a log up to the first frame that is none, and writes the next ones over them. Nobody else may write to
+    the log meanwhile.
+
+    Raises:
+        apsw.Error: When the disk does not let it.
+    """
+    with _opened(log_of(database), apsw.SQLITE_OPEN_WAL) as log:
+        end = _start(frames, size)
+        for start in range(log.xFileSize(), end, _CHUNK):
+            log.xWrite(bytes(min(_CHUNK, end - start)), start)
+
+
 def rewrite(database: Path) -> None:
     """Write all of the log once more, and sync it; to be done before SQLite reads it for the first time.
 

@@ -370,6 +370,7 @@ class Writer:
         if wanted != self._synchronous:
             self._db.execute(f"PRAGMA synchronous = {wanted}")
             self._synchronous = wanted
+            self._checkpoints.is_durable = durable
 
     # ── on the event loop ──
 
