@@ -9,20 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 
+from zizq.budget import Budget, Draw, Strategy, StrategyType
+from zizq.engine.admit import new_job
 from zizq.engine.changes import Delete, Patch, Retry
+from zizq.engine.decide import Settled
+from zizq.engine.lists import JobList
 from zizq.engine.selection import EVERYTHING, Selection
-from zizq.job import Status
+from zizq.job import Batch, Status
 from zizq.policy import Defaults
-from zizq.store.sqlite import pages
+from zizq.store.sqlite import pages, sql, windows
 from zizq.store.sqlite.budget_statements import BudgetStatements
 from zizq.store.sqlite.change_statements import ApplyCall, ChangeCall, ChangeStatements
+from zizq.store.sqlite.cron_statements import CronStatements, SaveCron
+from zizq.store.sqlite.key_statements import AdmitCall, KeyStatements
 from zizq.store.sqlite.pages import Instant
 from zizq.store.sqlite.schema import open_database
 from zizq.store.sqlite.store import SqliteStore
 from zizq.testing.bench import NOW, Recorder
 from zizq.testing.clock import LoadedDice
+from zizq.testing.cron_conformance import entry, group
 
 ROWS = 50_000
 FILL = f"""
@@ -119,6 +127,52 @@ def test_changes_never_look_at_all_rows(db: apsw.Connection) -> None:
         assert any("SEARCH jobs" in step for step in plans.steps)
     finally:
         db.execute("ROLLBACK")
+
+
+def test_what_is_among_many_names_is_found_by_each_of_them(db: apsw.Connection) -> None:
+    budgets = BudgetStatements(db)
+    changes, crons = ChangeStatements(db, budgets), CronStatements(db, budgets)
+    keys = KeyStatements(db, changes, budgets, crons)
+    budget = Budget("b", 9, Strategy(StrategyType.WHILE_IN_FLIGHT), NOW, NOW)
+    some = {"now": NOW, "type": "t", "queue": "q", "payload": msgspec.Raw(b"\xc0")}
+    jobs = [
+        new_job("z0", unique_key="k", budgets=(Draw("b", 1),), **some),
+        new_job("z1", batch=Batch("k", "true", "."), **some),
+    ]
+    db.execute("BEGIN")
+    plans = Plans(db)
+    try:
+        keys.admit([AdmitCall(jobs, (), {"k": None}, NOW, (), {"b": budget}, 9)])
+        crons.save([SaveCron("g", None, before := group(entry("a"), entry("b")), {}, 9)])
+        crons.save([SaveCron("g", before, group(entry("a")), {}, 9)])
+        windows.window(instant(db), JobList.READY, 0, 5)
+        changes.collect([ChangeCall(["z0"], EVERYTHING, Delete(), NOW, {})])
+        changes.arm([(Delete(), NOW)])
+        assert changes.overtake([Settled(job, kept=False) for job in jobs]) == [Settled(jobs[1], kept=False)]
+        changes.apply([ApplyCall(Delete(), NOW, {}, 9)])
+    finally:
+        db.execute("ROLLBACK")
+    lists = [n for n, step in enumerate(plans.steps) if step.startswith("LIST SUBQUERY")]
+    assert {plans.steps[n - 1] for n in lists} == {
+        "SEARCH jobs USING PRIMARY KEY (id=?)",
+        "SEARCH jobs USING INDEX keyed (key=?)",
+        "SEARCH jobs USING INDEX keyed (key=? AND status=?)",
+        "SEARCH pending USING PRIMARY KEY (id=?)",
+        "SEARCH budgets USING PRIMARY KEY (key=?)",
+        "SEARCH cron_entries USING PRIMARY KEY (cron=? AND name=?)",
+    }
+    assert {plans.steps[n + 1] for n in lists} == {"SCAN carray VIRTUAL TABLE INDEX 1:"}
+
+
+@pytest.mark.parametrize("names", [[], ["b"], ["b", "a", "b"], ["\0", "é\0", ""], [str(n) for n in range(10_000)] * 2])
+def test_rows_among_many_names_are_found_once_each(names: list[str]) -> None:
+    db = apsw.Connection(":memory:")
+    db.execute("CREATE TABLE named (name TEXT PRIMARY KEY) WITHOUT ROWID")
+    sql.insert(db, "named", "name", [(name,) for name in {*names, "other", "é"}])
+    text = f"SELECT name FROM named WHERE name IN {sql.AMONG} ORDER BY name"
+    assert [name for (name,) in sql.among(db, text, names)] == sorted(set(names))
+    sql.delete(db, "named", "name", names)
+    assert db.execute("SELECT name FROM named").fetchall() == [("other",), ("é",)]
 
 
 def test_the_check_itself_finds_a_scan(db: apsw.Connection) -> None:

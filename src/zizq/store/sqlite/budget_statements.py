@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apsw
@@ -131,12 +131,9 @@ class BudgetStatements:
             return budgets.too_many_budgets(key, call.most)
         return None
 
-    def _known(self, keys: Iterable[str]) -> dict[str, Budget]:
-        known: dict[str, Budget] = {}
-        for some in sql.chunks(list(keys)):
-            text = f"SELECT key, budget FROM budgets WHERE key IN ({sql.marks(len(some))})"  # noqa: S608 - marks
-            known.update((key, _budget(budget)) for key, budget in self._db.execute(text, some))
-        return known
+    def _known(self, keys: Collection[str]) -> dict[str, Budget]:
+        text = f"SELECT key, budget FROM budgets WHERE key IN {sql.AMONG}"  # noqa: S608 - a constant
+        return {key: _budget(budget) for key, budget in sql.among(self._db, text, keys)}
 
     def _count(self) -> int:
         found: int = self._db.execute("SELECT count(*) FROM budgets").get

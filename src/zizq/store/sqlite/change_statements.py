@@ -214,12 +214,9 @@ class ChangeStatements:
             return [_patched(one, armed) if one.job.id in pending else one for one in settled]
         return [one for one in settled if one.job.id not in pending]
 
-    def _pending(self, ids: Sequence[str]) -> list[str]:
-        found: list[str] = []
-        for some in sql.chunks(ids):
-            text = f"SELECT id FROM pending WHERE id IN ({sql.marks(len(some))})"  # noqa: S608 - marks
-            found += [row[0] for row in self._db.execute(text, some)]
-        return found
+    def _pending(self, ids: Sequence[str]) -> set[str]:
+        text = f"SELECT id FROM pending WHERE id IN {sql.AMONG}"  # noqa: S608 - a constant
+        return {row[0] for row in sql.among(self._db, text, ids)}
 
     def _select(self, call: ChangeCall, condition: str = "") -> list[JobRecord]:
         """The jobs of a call that are selected, that the change suits, and that are not expired."""
@@ -230,9 +227,8 @@ class ChangeStatements:
         ]
 
     def _read(self, ids: Sequence[str], condition: str = "") -> Iterator[JobRecord]:
-        for some in sql.chunks(ids):
-            text = f"SELECT {rows.LIGHT_ONLY} FROM jobs WHERE id IN ({sql.marks(len(some))}) {condition}"  # noqa: S608
-            yield from map(rows.to_job, self._db.execute(text, some).fetchall())
+        text = f"SELECT {rows.LIGHT_ONLY} FROM jobs WHERE id IN {sql.AMONG} {condition}"  # noqa: S608 - constants
+        return map(rows.to_job, sql.among(self._db, text, ids))
 
     def _carry_out(self, change: Change, moved: Sequence[Moved]) -> None:
         ids = [one.before.id for one in moved]

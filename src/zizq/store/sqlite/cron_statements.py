@@ -107,9 +107,8 @@ class CronStatements:
         return Stored(settings, {name: tuple(row) for name, *row in rows})
 
     def _delete_entries(self, cron: str, names: Sequence[str]) -> None:
-        for some in sql.chunks(names):
-            text = f"DELETE FROM cron_entries WHERE cron = ? AND name IN ({sql.marks(len(some))})"  # noqa: S608 - marks
-            self._db.execute(text, (cron, *some))
+        text = f"DELETE FROM cron_entries WHERE cron = ? AND name IN {sql.AMONG}"  # noqa: S608 - a constant
+        sql.among(self._db, text, names, cron)
 
 
 def put(db: apsw.Connection, group: CronGroup) -> None:

@@ -100,9 +100,7 @@ class KeyStatements:
         self._budgets.bind(new, created)
         # Of all that have a batch key, in whatever status, only the last can be folded into.
         last = {name: job.id for job in new if job.batch is not None and (name := rows.key_of(job)) is not None}
-        for some in sql.chunks(list(last)):
-            text = f"UPDATE jobs SET key = NULL WHERE key IN ({sql.marks(len(some))})"  # noqa: S608 - marks
-            self._db.execute(text, some)
+        sql.among(self._db, f"UPDATE jobs SET key = NULL WHERE key IN {sql.AMONG}", last)  # noqa: S608 - a constant
         sql.insert(self._db, "jobs", rows.BOUND, [rows.to_bound_row(job) for job in new])
         self._seal([job.id for job in new if job.batch is not None and job.id not in last.values()])
         text = f"UPDATE jobs SET payload = ? WHERE id = ? RETURNING {rows.LIGHT_ONLY}"  # noqa: S608 - a constant
@@ -120,18 +118,18 @@ class KeyStatements:
         """The jobs that may hold the unique keys of a call, the youngest of each first."""
         names = [name for job in call.jobs if job.unique_key is not None for name in rows.unique_names(job.unique_key)]
         holders: dict[str, list[JobRecord]] = {}
-        for some in sql.chunks(list(dict.fromkeys(names))):
-            # A finished job holds its key only by the widest scope; there may be many others.
-            text = f"""SELECT {rows.BARE} FROM jobs INDEXED BY keyed
-                       WHERE key IN ({sql.marks(len(some))}) AND (status < 2 OR key >= 'e' AND key < 'f')
-                       {self._changes.unless_leaving}
-                       ORDER BY id DESC"""  # noqa: S608 - marks
-            for job in map(rows.to_job, self._db.execute(text, some).fetchall()):
-                if job.unique_key is not None and not is_expired(job, call.now):
-                    holders.setdefault(job.unique_key, []).append(_as_known(job, call.flying))
+        # A finished job holds its key only by the widest scope; there may be many others.
+        text = f"""SELECT {rows.BARE} FROM jobs INDEXED BY keyed
+                   WHERE key IN {sql.AMONG} AND (status < 2 OR key >= 'e' AND key < 'f')
+                   {self._changes.unless_leaving}
+                   ORDER BY id DESC"""  # noqa: S608 - constants
+        for job in map(rows.to_job, sql.among(self._db, text, names)):
+            if job.unique_key is not None and not is_expired(job, call.now):
+                holders.setdefault(job.unique_key, []).append(_as_known(job, call.flying))
         return holders
 
     def _seal(self, ids: Sequence[str]) -> None:
+        # An update with a question in it first finds all its rows, and then each again: half as much time again.
         for some in sql.chunks(ids):
             self._db.execute(f"UPDATE jobs SET key = NULL WHERE id IN ({sql.marks(len(some))})", some)  # noqa: S608
 
@@ -140,14 +138,10 @@ def pending(
     db: apsw.Connection, keys: Collection[str], flying: Collection[str], condition: str
 ) -> dict[str, JobRecord]:
     """The jobs that wait under batch keys, meet a condition, and can be folded into, with payloads."""
-    found: dict[str, JobRecord] = {}
-    for some in sql.chunks([rows.batch_name(key) for key in keys]):
-        text = f"""SELECT {rows.WHOLE} FROM jobs INDEXED BY keyed
-                   WHERE key IN ({sql.marks(len(some))}) AND status = 1 {condition}"""  # noqa: S608 - marks
-        for job in map(rows.to_job, db.execute(text, some)):
-            if job.batch is not None and job.id not in flying:
-                found[job.batch.key] = job
-    return found
+    text = f"""SELECT {rows.WHOLE} FROM jobs INDEXED BY keyed
+               WHERE key IN {sql.AMONG} AND status = 1 {condition}"""  # noqa: S608 - constants
+    waiting = map(rows.to_job, sql.among(db, text, [rows.batch_name(key) for key in keys]))
+    return {job.batch.key: job for job in waiting if job.batch is not None and job.id not in flying}
 
 
 def _as_known(job: JobRecord, flying: Collection[str]) -> JobRecord:

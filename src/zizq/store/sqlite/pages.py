@@ -195,8 +195,9 @@ def _sources(at: Instant, selection: Selection, after: str | None, order: Order)
 def _by_id(ids: Iterable[str], after: str | None, order: Order) -> Iterator[Source]:
     if after is not None:
         ids = [job_id for job_id in ids if (job_id > after if order == "asc" else job_id < after)]
+    # A page reads as far as it goes: of 10,000 in one array, all would be sorted for each page, 1.8 ms instead of 0.2.
     for some in sql.chunks(sorted(ids, reverse=order == "desc")):
-        yield Source("jobs", f"id IN ({sql.marks(len(some))})", tuple(some))
+        yield Source("jobs", f"id IN {sql.AMONG}", (sql.array(some),))
 
 
 def _flying(at: Instant, selection: Selection) -> list[str]:

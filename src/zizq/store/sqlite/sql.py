@@ -2,12 +2,12 @@
 
 With a busy thread beside it, a statement a row starves on the interpreter's lock: every statement lets go of it and
 then waits for its turn to get it back. So a group of rows should be one statement. Values alone are given to it as one
-array, however many they are.
+array, however many they are: `id IN {AMONG}`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -17,6 +17,18 @@ T = TypeVar("T")
 
 MOST = 128
 """Rows a statement at most."""
+AMONG = "(SELECT CAST(value AS TEXT) FROM carray(?))"
+"""The values of an `array`: a row that has one of them is found once, however often that is in it."""
+
+
+def array(values: Iterable[str]) -> apsw.CArrayBinding:
+    """Values, at least one, for `AMONG`; as bytes, since an array of text takes none with a NUL."""
+    return apsw.carray(tuple([value.encode() for value in values]))
+
+
+def among(db: apsw.Connection, text: str, values: Collection[str], *before: Any) -> Sequence[tuple[Any, ...]]:
+    """The rows of a statement that is about what is `AMONG` values, its last; nothing is asked without any."""
+    return db.execute(text, (*before, array(values))).fetchall() if values else ()
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -33,11 +45,9 @@ def insert(
         db.execute(_insert(table, columns, len(some), only), _flat(some))
 
 
-def delete(db: apsw.Connection, table: str, column: str, values: Sequence[str]) -> None:
+def delete(db: apsw.Connection, table: str, column: str, values: Collection[str]) -> None:
     """Delete the rows that have one of the values in a column."""
-    if values:
-        some = apsw.carray(tuple(values))
-        db.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM carray(?))", (some,))  # noqa: S608
+    among(db, f"DELETE FROM {table} WHERE {column} IN {AMONG}", values)  # noqa: S608 - constants
 
 
 def update_jobs(db: apsw.Connection, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

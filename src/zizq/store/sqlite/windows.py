@@ -171,10 +171,8 @@ class Listed:
     def jobs(self, keys: Iterable[Key]) -> list[JobRecord]:
         """The jobs of some keys, in their order."""
         ids = [key[1] for key in keys]
-        found: dict[str, JobRecord] = {}
-        for some in sql.chunks(ids):
-            text = f"SELECT {rows.BARE} FROM jobs WHERE id IN ({sql.marks(len(some))})"  # noqa: S608 - marks
-            found.update((row[0], rows.to_job(row)) for row in self._at.db.execute(text, some))
+        text = f"SELECT {rows.BARE} FROM jobs WHERE id IN {sql.AMONG}"  # noqa: S608 - constants
+        found = {row[0]: rows.to_job(row) for row in sql.among(self._at.db, text, ids)}
         return [found[job_id] for job_id in ids]
 
 
