@@ -19,6 +19,7 @@ STATUS = {Status.SCHEDULED: 0, Status.READY: 1, Status.IN_FLIGHT: 1, Status.COMP
 """How a status is stored. A job in flight is stored as ready, so that it is ready again after a crash."""
 NAMED = (Status.SCHEDULED, Status.READY, Status.COMPLETED, Status.DEAD)
 """The statuses as they are stored, by number."""
+_IN_FLIGHT = Status.IN_FLIGHT  # looked up in its class once, and not for every job
 
 LIGHT = 4096
 """The largest payload, in bytes, that waits in memory with its job; heavier ones are read when they are taken."""
@@ -173,7 +174,7 @@ def to_job(row: Row, taken_at: int | None = None) -> JobRecord:
         queue=row[1],
         type=row[2],
         priority=row[3],
-        status=NAMED[row[4]] if taken_at is None else Status.IN_FLIGHT,
+        status=NAMED[row[4]] if taken_at is None else _IN_FLIGHT,
         payload=msgspec.Raw(payload) if payload is not None else None,
         ready_at=row[5],
         attempts=row[6],
@@ -197,11 +198,11 @@ def _set_options(stored: bytes) -> dict[str, Any]:
     return {name: value for name in Options.__struct_fields__ if (value := getattr(options, name)) is not None}
 
 
-def without_heavy_payload(job: JobRecord) -> JobRecord:
-    """The job as it may wait in memory."""
-    if job.payload is None or len(job.payload) <= LIGHT:
-        return job
-    return job.with_(payload=None)
+def without_heavy_payloads(jobs: Iterable[JobRecord]) -> list[JobRecord]:
+    """Jobs as they may wait in memory."""
+    return [
+        job if (payload := job.payload) is None or len(payload) <= LIGHT else job.with_(payload=None) for job in jobs
+    ]
 
 
 ERROR_COLUMNS = "job_id, attempt, message, error_type, backtrace, dequeued_at, failed_at"

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+import msgspec
+
 from zizq.engine.deadlines import Deadlines
 from zizq.engine.decide import Settled, overdue_at
 from zizq.job import JobRecord
@@ -16,21 +18,17 @@ LOST = -2
 """The owner of a job whose stream failed to get it while somebody else was settling it."""
 
 
-class Holding:
-    """One job in flight.
+class Holding(msgspec.Struct, gc=False):
+    """One job in flight, without its payload.
 
     `settling` is set from the moment that its end is put to the writer until that is answered: such a job can be
     neither settled nor released a second time. `stream_ms` is the time that its owner grants jobs that set none.
     """
 
-    __slots__ = ("job", "keyed", "owner", "settling", "stream_ms")
-
-    def __init__(self, job: JobRecord, owner: int, stream_ms: int | None) -> None:
-        self.keyed = job.unique_key is not None or job.batch is not None
-        self.job = job
-        self.owner = owner
-        self.settling = False
-        self.stream_ms = stream_ms
+    job: JobRecord
+    owner: int
+    stream_ms: int | None
+    settling: bool = False
 
     @property
     def is_timed(self) -> bool:
@@ -69,6 +67,11 @@ class Flight:
         """All jobs in flight, without their payloads."""
         return {job_id: holding.job for job_id, holding in self._holdings.items()}
 
+    def others(self, jobs: Iterable[JobRecord]) -> list[JobRecord]:
+        """Those of some jobs that are not in flight."""
+        holdings = self._holdings
+        return [job for job in jobs if job.id not in holdings]
+
     def among(self, ids: Collection[str]) -> dict[str, JobRecord]:
         """Those of the identifiers that are in flight, without their payloads."""
         return {job_id: self._holdings[job_id].job for job_id in ids if job_id in self._holdings}
@@ -83,20 +86,21 @@ class Flight:
         holding.job = job
         self._time(holding)
 
-    def add(self, jobs: Iterable[JobRecord], owner: int, stream_ms: int | None = None) -> None:
+    def add(self, jobs: Sequence[JobRecord], owner: int, stream_ms: int | None = None) -> None:
         """Note that an owner holds jobs.
 
         Args:
-            jobs: The jobs, without their payloads.
+            jobs: The jobs; their payloads are forgotten.
             owner: Who holds them, or `IN_TRANSIT`.
             stream_ms: How long it may, where a job does not say so itself; None for as long as it likes.
         """
+        if owner >= 0:
+            self._owned.setdefault(owner, {}).update(dict.fromkeys([job.id for job in jobs]))
         for job in jobs:
-            holding = self._holdings[job.id] = Holding(job, owner, stream_ms)
-            if holding.keyed:
+            holding = Holding(msgspec.structs.replace(job, payload=None), owner, stream_ms)
+            self._holdings[job.id] = holding
+            if job.unique_key is not None or job.batch is not None:
                 self._keyed.setdefault(_key(job), set()).add(job.id)
-            if owner >= 0:
-                self._owned.setdefault(owner, {})[job.id] = None
             if stream_ms is not None or job.timeout_ms is not None:
                 self._time(holding)
 
@@ -119,8 +123,7 @@ class Flight:
                 holding.owner = LOST
             else:
                 del self._holdings[job_id]
-                if holding.keyed:
-                    self._unbind(holding.job)
+                self._unbind(holding.job)
                 recalled.append(job_id)
         return recalled
 
@@ -131,14 +134,14 @@ class Flight:
             ids: Which jobs.
             owners: Only jobs that these hold; None for whoever holds them.
         """
-        return [self._claim(job_id, owners) for job_id in ids]
-
-    def _claim(self, job_id: str, owners: Collection[int] | None) -> JobRecord | None:
-        holding = self._holdings.get(job_id)
-        if holding is None or holding.settling or (owners is not None and holding.owner not in owners):
-            return None
-        holding.settling = True
-        return holding.job
+        claimed: list[JobRecord | None] = []
+        for holding in map(self._holdings.get, ids):
+            if holding is None or holding.settling or (owners is not None and holding.owner not in owners):
+                claimed.append(None)
+            else:
+                holding.settling = True
+                claimed.append(holding.job)
+        return claimed
 
     def unclaim(self, ids: Iterable[str]) -> list[JobRecord]:
         """Take back a claim that could not be carried out; returns the jobs whose owner has gone meanwhile."""
@@ -192,18 +195,18 @@ class Flight:
             holding = self._holdings.pop(job_id, None)
             if holding is None:
                 continue
+            job, owner = holding.job, holding.owner
             if some_are_timed:
                 self._deadlines.drop(job_id)
-            if holding.keyed:
-                self._unbind(holding.job)
-            if holding.job.budgets is not None:
-                drew.append(holding.job)
-            if holding.owner < 0:
+            if self._keyed:
+                self._unbind(job)
+            if job.budgets is not None:
+                drew.append(job)
+            if owner < 0:
                 continue
-            freed[holding.owner] = freed.get(holding.owner, 0) + 1
-            owned = self._owned.get(holding.owner)
-            if owned is not None:
-                owned.pop(job_id, None)
+            freed[owner] = freed.get(owner, 0) + 1
+            if owner in self._owned:
+                self._owned[owner].pop(job_id, None)
         if drew:
             self.on_left(drew)
         return freed
@@ -215,10 +218,12 @@ class Flight:
         return {job_id for key in keys for job_id in self._keyed.get(key, ())}
 
     def _unbind(self, job: JobRecord) -> None:
+        """Forget the key of a job that leaves, if it has one."""
         key = _key(job)
-        self._keyed[key].discard(job.id)
-        if not self._keyed[key]:
-            del self._keyed[key]
+        if bound := self._keyed.get(key):
+            bound.discard(job.id)
+            if not bound:
+                del self._keyed[key]
 
     def clear(self) -> dict[int, int]:
         """Forget all jobs; returns how many each owner is rid of."""

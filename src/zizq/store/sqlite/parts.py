@@ -20,6 +20,8 @@ from zizq.store.sqlite.readers import Readers
 from zizq.store.sqlite.statements import Step
 from zizq.store.sqlite.writer import Writer
 
+_READY = Status.READY  # looked up in its class once, and not for every job
+
 
 class Parts:
     """The parts of an open store; the store makes them, and its calls, which are in several files, use them."""
@@ -51,7 +53,7 @@ class Parts:
     def _announce(self, jobs: Sequence[JobRecord]) -> None:
         """Put ready jobs into their windows, and tell the listener of ready and scheduled ones."""
         held = self._changes.held
-        ready = [rows.without_heavy_payload(job) for job in jobs if job.status is Status.READY and job.id not in held]
+        ready = rows.without_heavy_payloads([job for job in jobs if job.status is _READY and job.id not in held])
         if ready:
             self._listener.available(self._ready.insert(ready))
         if len(ready) < len(jobs):
@@ -68,6 +70,7 @@ class Parts:
         if settled[0].error is None:
             self._listener.moved(Cause.SUCCEED, jobs)
         else:
+            self._announce_scheduled(jobs)
             self._listener.moved(Cause.FAIL, jobs, [one.error for one in settled if one.error is not None])
 
     def _land(self, ids: Sequence[str]) -> None:

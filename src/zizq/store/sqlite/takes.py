@@ -58,7 +58,7 @@ class TakeCalls(Parts):
             self._write(Step.SEAL, batched)
         if any(job.payload is None for job in taken):
             return await self._hand_out(owner, jobs, taken, timeout_ms)
-        self._flight.add([job.with_(payload=None) for job in taken], owner, timeout_ms)
+        self._flight.add(taken, owner, timeout_ms)
         self._tell_overdue()
         return taken
 
@@ -75,7 +75,7 @@ class TakeCalls(Parts):
         self, owner: int, jobs: list[JobRecord], taken: list[JobRecord], timeout_ms: int | None
     ) -> list[JobRecord]:
         """Hand out jobs of which some wait for their payloads; when those cannot be read, nothing was taken."""
-        self._flight.add([job.with_(payload=None) for job in taken], IN_TRANSIT, timeout_ms)
+        self._flight.add(taken, IN_TRANSIT, timeout_ms)
         try:
             whole = await self._with_payloads(taken)
         except BaseException:
@@ -133,8 +133,7 @@ class TakeCalls(Parts):
         def put_in(refilled: Refilled) -> None:
             # An insert may have pulled the edge in meanwhile: then the answer has a gap, and is asked for again.
             if self._ready.edge(lane) == edge:
-                jobs = [job for job in refilled.jobs if job.id not in self._flight]
-                self._ready.refill(lane, jobs, refilled.edge)
+                self._ready.refill(lane, self._flight.others(refilled.jobs), refilled.edge)
 
         limit = min(REFILL_MOST, self._ready.wanted(lane))
         call = self._writer.call(Step.REFILL, Refill(lane, edge, limit), then=put_in)
@@ -204,7 +203,6 @@ class TakeCalls(Parts):
 
         def then(_: object) -> None:
             self._land(ids)
-            self._announce_scheduled([one.job for one in settled])
             if self._changes.held:
                 self._changes.ended(settled)
             self._tell_settled(settled)
