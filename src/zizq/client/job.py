@@ -159,6 +159,7 @@ class JobReader:
 
     def __init__(self, form: Format) -> None:
         self._form = form
+        self._is_usual = form is Format.MSGPACK
         module = msgspec.json if form is Format.JSON else msgspec.msgpack
         self._decode = module.Decoder(Job).decode
         self._decode_many = module.Decoder(_Jobs).decode
@@ -174,7 +175,8 @@ class JobReader:
         except _MALFORMED as error:
             raise DecodeError(f"the server sent a job that cannot be read: {error}") from error
         force_setattr(job, "frame", frame)
-        force_setattr(job, "format", self._form)
+        if not self._is_usual:
+            force_setattr(job, "format", self._form)
         return job
 
     def many(self, body: bytes) -> list[Job]:

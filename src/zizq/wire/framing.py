@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from struct import Struct
 
 import msgspec
 
@@ -16,6 +17,8 @@ MAX_FRAME = 64 * 1024 * 1024
 
 _encode_json = msgspec.json.Encoder().encode
 _encode_msgpack = msgspec.msgpack.Encoder().encode
+_SIZE = Struct(">I")
+_pack_size, _size_at = _SIZE.pack, _SIZE.unpack_from
 
 
 class StreamFormat(StrEnum):
@@ -72,7 +75,7 @@ def join(jobs: Iterable[JobRecord], form: StreamFormat) -> bytes:
         parts = []
         for job in jobs:
             body = _encode_msgpack(job)
-            parts.append(len(body).to_bytes(4, "big"))
+            parts.append(_pack_size(len(body)))
             parts.append(body)
         return b"".join(parts)
     before, after = (b"data: ", b"\n\n") if form is StreamFormat.SSE else (b"", b"\n")
@@ -110,15 +113,17 @@ class Splitter:
             raise DecodeError(f"the take stream ended inside a frame, after {len(self._rest)} bytes of it")
 
     def _cut_msgpack(self, data: bytes) -> list[bytes]:
-        frames, start, end = [], 0, len(data)
-        while end - start >= 4:
-            size = int.from_bytes(data[start : start + 4], "big")
-            self._check(size)
-            if end - start - 4 < size:
+        frames, start, last, most = [], 0, len(data) - 4, self._max_frame
+        while start <= last:
+            (size,) = _size_at(data, start)
+            if size > most:
+                self._check(size)
+            end = start + 4 + size
+            if end > len(data):
                 break
             if size:
-                frames.append(data[start + 4 : start + 4 + size])
-            start += 4 + size
+                frames.append(data[start + 4 : end])
+            start = end
         self._rest = data[start:]
         return frames
 

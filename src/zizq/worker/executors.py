@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("zizq")
 
+_LOOP = Place.LOOP  # looked up in its class once, and not for every job
+
 Ended = tuple[Any, BaseException | None]
 """What a handler returned, and what it raised."""
 
@@ -45,7 +47,7 @@ class Executors:
 
     def run(self, route: Route, job: Job) -> Awaitable[Any]:
         """Start a job; what is returned must be awaited, and raises what the handler raises."""
-        if route.place is Place.LOOP:
+        if route.place is _LOOP:
             result: Awaitable[Any] = route.begin(job)
             return result if route.timeout is None else _limited(result, route.timeout)
         if route.place is Place.THREAD:
