@@ -25,7 +25,7 @@ from zizq.client.call import (
 from zizq.client.changes import Changes, to_wire
 from zizq.client.conditions import Conditions
 from zizq.client.cron import CronCalls
-from zizq.client.enqueue import Enqueue, Options, later_ms
+from zizq.client.enqueue import Enqueue, Options, bulk_to_wire, later_ms
 from zizq.client.failure import describe
 from zizq.client.job import Job, JobError
 from zizq.client.kinds import request_for
@@ -78,8 +78,7 @@ class Calls(CallMaker):
 
     def enqueue_bulk(self, sources: Iterable[object]) -> Call[list[Job]]:
         """Enqueue many jobs, all or none."""
-        now = self._clock.wall_ms()
-        body = messages.EnqueueBulk([request_for(source).to_wire(now) for source in sources])
+        body = bulk_to_wire([request_for(source) for source in sources], self._clock.wall_ms())
         return self._call(operations.ENQUEUE_BULK, _read_jobs, body=body)
 
     # ── single jobs ──────────────────────────────────────────────────────────────────────────────────

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -162,7 +162,8 @@ class JobReader:
         self._is_usual = form is Format.MSGPACK
         module = msgspec.json if form is Format.JSON else msgspec.msgpack
         self._decode = module.Decoder(Job).decode
-        self._decode_many = module.Decoder(_Jobs).decode
+        self._decode_many: Callable[[bytes], _Jobs] = module.Decoder(_Jobs).decode
+        self._split: Callable[[bytes], _Frames] = module.Decoder(_Frames).decode
 
     def one(self, frame: bytes) -> Job:
         """The job in a frame or body.
@@ -186,10 +187,15 @@ class JobReader:
             DecodeError: When the bytes are no such answer.
         """
         try:
-            frames = self._decode_many(body).jobs
+            # Twice, each in one go: less than to read one frame after the other.
+            frames, jobs = self._split(body).jobs, self._decode_many(body).jobs
         except _MALFORMED as error:
             raise DecodeError(f"the server sent jobs that cannot be read: {error}") from error
-        return self.each(frames)
+        for job, frame in zip(jobs, frames, strict=True):
+            force_setattr(job, "frame", bytes(frame))
+            if not self._is_usual:
+                force_setattr(job, "format", self._form)
+        return jobs
 
     def each(self, frames: Iterable[msgspec.Raw]) -> list[Job]:
         """The jobs in the parts of a body.
@@ -201,6 +207,10 @@ class JobReader:
 
 
 class _Jobs(msgspec.Struct):
+    jobs: list[Job]
+
+
+class _Frames(msgspec.Struct):
     jobs: list[msgspec.Raw]
 
 

@@ -209,7 +209,7 @@ def request_for(source: object, **overrides: Unpack[Options]) -> Enqueue:
         EncodeError: When the instance cannot travel.
     """
     if isinstance(source, Enqueue):
-        return source.with_(**overrides)
+        return source.with_(**overrides) if overrides else source
     if isinstance(source, type):
         raise ConfigError(f"{source.__qualname__} is a class: enqueue an instance of it")
     return kind_of(source).request(source, **overrides)

@@ -56,8 +56,12 @@ def test_fields_of_a_newer_server_are_kept_aside(form):
 
 @pytest.mark.parametrize("form", Format)
 def test_a_bulk_answer_is_jobs_with_frames_of_their_own(form):
-    jobs = JobReader(form).many(encode({"jobs": [JOB | {"x": 1}, JOB | {"x": 2}]}, form))
+    sent = [JOB | {"x": 1, "payload": "a"}, JOB | {"x": 2}]
+    jobs = JobReader(form).many(encode({"jobs": sent}, form))
     assert [job.extra for job in jobs] == [{"x": 1}, {"x": 2}]
+    assert [job.payload for job in jobs] == ["a", None]
+    assert [job.frame for job in jobs] == [encode(one, form) for one in sent]
+    assert [job.format for job in jobs] == [form, form]
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\x01", msgspec.msgpack.encode({"id": "x"})])
