@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 from operator import attrgetter
+from typing import TypeVar
 
 import msgspec
 
@@ -12,6 +13,7 @@ from zizq.budget import Draw
 from zizq.errors import BadRequest
 from zizq.policy import Backoff, Retention
 
+T = TypeVar("T")
 DEFAULT_PRIORITY = 32_768
 MAX_PRIORITY = 65_535
 MAX_METADATA = 32
@@ -95,6 +97,17 @@ _of_scope, _of_batch, _of_budgets = attrgetter("unique_while"), attrgetter("batc
 def any_bound(jobs: Collection[JobRecord]) -> bool:
     """Whether any of some jobs `is_bound`; this is asked of every job that is enqueued, so no call of ours is in it."""
     return any(map(_of_scope, jobs)) or any(map(_of_batch, jobs)) or any(map(_of_budgets, jobs))
+
+
+def apart(jobs: Sequence[JobRecord], of: Callable[[JobRecord], T]) -> dict[T, Sequence[JobRecord]]:
+    """Jobs in their order, by something of them that is the same for most."""
+    found = set(map(of, jobs))
+    if len(found) == 1:
+        return {found.pop(): jobs}
+    some: dict[T, list[JobRecord]] = {}
+    for job in jobs:
+        some.setdefault(of(job), []).append(job)
+    return {**some}
 
 
 class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

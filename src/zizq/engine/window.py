@@ -19,14 +19,15 @@ They are filled and trimmed like any other, so that a resume has jobs at hand.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import heapify, heappop, heapreplace
 from itertools import islice, takewhile
+from operator import attrgetter
 
 from zizq.engine.purse import Key, Purse, lane_of, parts
-from zizq.job import JobRecord
+from zizq.job import JobRecord, apart
 
 FIRST: Key = (-1, "")
 """A key before that of every job."""
@@ -36,6 +37,8 @@ TOTAL = 32_768
 LIMIT = 8_192
 """How many jobs one window holds at most: four or more refills ahead of the fastest worker measured."""
 LEAST = 16
+_of_id, _of_priority = attrgetter("id"), attrgetter("priority")
+_of_queue, _of_budgets = attrgetter("queue"), attrgetter("budgets")
 
 
 def key_of(job: JobRecord) -> Key:
@@ -89,27 +92,29 @@ class Window:
             self._tidy()
         return jobs
 
-    def insert(self, jobs: Iterable[JobRecord], limit: int) -> None:
+    def insert(self, jobs: Sequence[JobRecord], limit: int) -> None:
         """Put in ready jobs, in any order, but for those from the edge on; keep at most `limit`."""
-        edge = self.edge
         if self._gone:
-            self._sweep(jobs := list(jobs))
-        astray: set[int] = set()
-        for job in jobs:
-            if edge is not None and (job.priority, job.id) >= edge:
-                continue
-            lane = self._lanes.get(job.priority)
-            if lane is None:
-                lane = self._lanes[job.priority] = deque()
-                insort(self._priorities, job.priority)
-            if lane and lane[-1].id > job.id:
-                astray.add(job.priority)
-            lane.append(job)
-            self.count += 1
-        for priority in astray:
-            lane = self._lanes[priority]
-            self._lanes[priority] = deque(sorted(lane, key=lambda job: job.id))
+            self._sweep(jobs)
+        for priority, some in apart(jobs, _of_priority).items():
+            some = sorted(some, key=_of_id)
+            if self.edge is not None and priority >= self.edge[0]:
+                some = some[: bisect_left(some, self.edge[1], key=_of_id)] if priority == self.edge[0] else []
+            if some:
+                self._extend(priority, some)
         self.trim(limit)
+
+    def _extend(self, priority: int, jobs: list[JobRecord]) -> None:
+        """Put jobs of one priority, which are in their order, into its lane."""
+        lane = self._lanes.get(priority)
+        if lane is None:
+            lane = self._lanes[priority] = deque()
+            insort(self._priorities, priority)
+        is_astray = bool(lane) and lane[-1].id > jobs[0].id
+        lane += jobs
+        self.count += len(jobs)
+        if is_astray:
+            self._lanes[priority] = deque(sorted(lane, key=_of_id))
 
     def discard(self, job_id: str, priority: int) -> None:
         """Forget a ready job that was not taken; one from the edge on is not held anyway."""
@@ -192,11 +197,9 @@ class ReadySet:
             self._budgeted.setdefault(queue, set()).add(name)
         return window
 
-    def insert(self, jobs: Iterable[JobRecord]) -> set[str]:
+    def insert(self, jobs: Sequence[JobRecord]) -> set[str]:
         """Put in jobs that became ready; returns their queues, but for paused ones."""
-        lanes: dict[str, list[JobRecord]] = {}
-        for job in jobs:
-            lanes.setdefault(job.queue if job.budgets is None else lane_of(job), []).append(job)
+        lanes = apart(jobs, lane_of if any(map(_of_budgets, jobs)) else _of_queue)
         for name, some in lanes.items():
             window = self._windows.get(name)
             if window is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -47,6 +48,7 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
     metadata: dict[str, str] | None = None
 
 
+_of_options = attrgetter(*Options.__struct_fields__)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Options).decode
 OPEN = _encode(Options())[:4]
@@ -59,10 +61,17 @@ BOUND = f"{PLAIN}, key, budgets"
 """The columns of a new job that has a key or draws on budgets."""
 
 
-def to_row(job: JobRecord) -> Row:
+def to_rows(jobs: Iterable[JobRecord]) -> list[Row]:
     """The columns of `PLAIN`."""
-    status = STATUS[job.status]
-    return (job.id, job.queue, job.type, job.priority, status, job.ready_at, job.payload, _options(job))
+    return [
+        (job.id, job.queue, job.type, job.priority, STATUS[job.status], job.ready_at, job.payload, _options(job))
+        for job in jobs
+    ]
+
+
+def to_row(job: JobRecord) -> Row:
+    """The same of one job."""
+    return to_rows((job,))[0]
 
 
 def to_bound_row(job: JobRecord) -> Row:
@@ -143,12 +152,14 @@ def batch_name(key: str) -> str:
 
 
 def _options(job: JobRecord) -> bytes | None:
-    if job.is_bound or job.timeout_ms is not None or job.metadata is not None:
-        names = Options.__struct_fields__
-        return _encode(Options(*[getattr(job, name) for name in names]))
-    if job.retry_limit is None and job.backoff is None and job.retention is None:
+    # Looked at one by one, which takes a third of the time of fetching them.
+    if (
+        job.retry_limit is None and job.backoff is None and job.retention is None and job.unique_key is None
+        and job.unique_while is None and job.batch is None and job.budgets is None and job.timeout_ms is None
+        and job.metadata is None
+    ):  # fmt: skip
         return None
-    return _encode(Options(job.retry_limit, job.backoff, job.retention))
+    return _encode(_of_options(job))
 
 
 _SPECIAL: dict[str, Callable[[JobRecord], Any]] = {

@@ -36,6 +36,19 @@ def test_a_window_holds_the_first_jobs_in_order_and_knows_where_it_ends(some: li
     assert edge == (key_of(ordered[limit]) if len(some) > limit else None)
 
 
+@given(jobs, st.integers(1, 40), st.integers(1, 30))
+def test_jobs_that_come_together_are_held_as_those_that_come_one_by_one(
+    some: list[JobRecord], limit: int, lot: int
+) -> None:
+    window = Window()
+    for at in range(0, len(some), lot):
+        window.insert(some[at : at + lot], limit)
+    ordered = sorted(some, key=key_of)
+    edge = window.edge
+    assert drain(window) == ordered[:limit]
+    assert edge == (key_of(ordered[limit]) if len(some) > limit else None)
+
+
 @given(jobs, st.data())
 def test_discarded_jobs_never_come(some: list[JobRecord], data: st.DataObject) -> None:
     gone = data.draw(st.lists(st.sampled_from(some), unique_by=lambda job: job.id)) if some else []

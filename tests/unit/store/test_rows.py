@@ -9,7 +9,7 @@ import pytest
 
 from zizq.budget import Draw
 from zizq.engine import admit, decide
-from zizq.job import JobRecord, Status
+from zizq.job import Batch, JobRecord, Status
 from zizq.policy import Backoff, Retention
 from zizq.store import rows
 
@@ -29,6 +29,27 @@ def test_options_that_leave_retention_open_can_be_told_by_how_they_begin(more: d
     assert not options(**more, retention=Retention(completed_ms=1)).startswith(rows.OPEN)
     assert not options(**more, retention=Retention(dead_ms=1)).startswith(rows.OPEN)
     assert not options(**more, backoff=Backoff(1.0, 1, 1)).startswith(rows.OPEN)
+
+
+SET = {
+    "retry_limit": 1, "backoff": Backoff(1.0, 1, 1), "retention": Retention(dead_ms=1), "unique_key": "k",
+    "unique_while": "queued", "batch": Batch("k", "true", "$new"), "budgets": (Draw("a", 1),), "timeout_ms": 1,
+    "metadata": {"a": "b"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", rows.Options.__struct_fields__)
+def test_every_option_that_a_job_sets_is_stored(name: str) -> None:
+    plain = admit.new_job("id", 0, type="t", queue="q", payload=msgspec.Raw(b"\xc0"))
+    job = plain.with_(**{name: SET[name]})
+    stored = [row[7] for row in rows.to_rows([plain, job])]
+    assert stored == [None, msgspec.msgpack.encode(rows.Options(**{name: SET[name]}))]
+
+
+def test_only_a_heavy_payload_does_not_wait_in_memory() -> None:
+    plain = admit.new_job("id", 0, type="t", queue="q", payload=msgspec.Raw(b"x" * rows.LIGHT))
+    heavy, none = plain.with_(payload=msgspec.Raw(b"x" * (rows.LIGHT + 1))), plain.with_(payload=None)
+    assert rows.without_heavy_payloads([plain, heavy, none]) == [plain, none, none]
 
 
 def test_draws_are_read_of_options_alone() -> None:

@@ -11,7 +11,7 @@ from operator import attrgetter, sub
 from typing import NamedTuple
 
 from zizq.engine.transitions import Cause
-from zizq.job import JobRecord, Status
+from zizq.job import JobRecord, Status, apart
 from zizq.wire.insight import OTHERS
 
 MOST_QUEUES = 200
@@ -211,12 +211,7 @@ class Recorder:
 
     def _by_queue(self, jobs: Sequence[JobRecord]) -> Iterable[tuple[Track, Sequence[JobRecord]]]:
         """Jobs with what is counted of their queues."""
-        if len(jobs) == 1 or len(set(map(_of_queue, jobs))) == 1:
-            return ((self._track(jobs[0].queue), jobs),)
-        apart: dict[str, list[JobRecord]] = {}
-        for job in jobs:
-            apart.setdefault(job.queue, []).append(job)
-        return [(self._track(queue), some) for queue, some in apart.items()]
+        return [(self._track(queue), some) for queue, some in apart(jobs, _of_queue).items()]
 
     def _track(self, queue: str) -> Track:
         track = self._tracks.get(queue)

@@ -56,15 +56,13 @@ class Admitted(NamedTuple):
 async def insert(db: Transaction, jobs: Sequence[JobRecord]) -> None:
     """Add jobs to which nothing but themselves matters."""
     if jobs:
-        await db.copy_records_to_table(
-            "jobs", schema_name="zizq", columns=_PLAIN, records=[rows.to_row(job) for job in jobs]
-        )
+        await db.copy_records_to_table("jobs", schema_name="zizq", columns=_PLAIN, records=rows.to_rows(jobs))
 
 
 async def insert_alone(database: Database, jobs: Sequence[JobRecord], calls: int) -> None:
     """The same as a transaction of its own, for so many calls."""
     if jobs:
-        await database.copy("jobs", _PLAIN, [rows.to_row(job) for job in jobs], calls)
+        await database.copy("jobs", _PLAIN, rows.to_rows(jobs), calls)
 
 
 async def admit(db: Transaction, call: Enqueue, most_budgets: int) -> Admitted:

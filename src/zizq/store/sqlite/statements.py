@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from itertools import chain
 from typing import Any, NamedTuple
 
 import apsw
@@ -170,7 +171,7 @@ class Statements:
 
     def enqueue(self, calls: Sequence[Sequence[JobRecord]]) -> list[None]:
         """Insert new jobs that have no keys."""
-        sql.insert(self._db, "jobs", rows.PLAIN, [rows.to_row(job) for jobs in calls for job in jobs])
+        sql.insert(self._db, "jobs", rows.PLAIN, rows.to_rows(chain.from_iterable(calls)))
         return [None] * len(calls)
 
     def save_budgets(self, calls: Sequence[SaveBudget]) -> list[bool | Refusal]:
