@@ -7,7 +7,7 @@ sorts in the order of creation, which is what makes "by identifier" and "first i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 from zizq.clock import Clock, Dice
 
@@ -65,44 +65,54 @@ class IdGenerator:
     """Makes identifiers that only ever grow while the process lives, even when the wall clock goes back.
 
     Args:
-        clock: Read once for each identifier.
+        clock: Read once each time that identifiers are asked for.
         dice: Fills the random bits and the start of each counter.
     """
 
     def __init__(self, clock: Clock, dice: Dice) -> None:
-        self.next: Callable[[], str] = _identifiers(clock, dice).__next__
-        """One more identifier, greater than every one before it."""
+        lots = _lots(clock, dice)
+        next(lots)
+        self.some: Callable[[int], list[str]] = lots.send
+        """So many more identifiers, in their order, greater than every one before them."""
+
+    def next(self) -> str:
+        """One more."""
+        return self.some(1)[0]
 
 
-def _identifiers(clock: Clock, dice: Dice) -> Iterator[str]:
+def _lots(clock: Clock, dice: Dice) -> Generator[list[str], int, None]:
+    """Identifiers, as many at a time as are asked for."""
     wall_ms, bits, groups = clock.wall_ms, dice.bits, _GROUPS
     at, low, high, high_at = -1, 0, 0, -1
     # Instant and high counter stay the same for many identifiers, and so do most of their digits: these are kept, with
     # what the instant and the counter add to the digits behind.
-    digits, rest = "", 0
+    digits, rest, is_new = "", 0, True
+    ids: list[str] = []
     while True:
+        count = yield ids
+        ids = []
         now = wall_ms()
-        if now <= at and low < _COUNTER_MAX:
-            low += 1
-        else:
-            if now > at:
-                at, low = now, bits(24)
-            else:
+        if now > at:
+            at, low, is_new = now, bits(24), True
+        for _ in range(count):
+            if low > _COUNTER_MAX:
                 # The low counter is full: step the high one, and borrow the next millisecond when that is full too.
-                low, high = 0, high + 1
+                low, high, is_new = 0, high + 1, True
                 if high > _COUNTER_MAX:
                     high, at = 0, at + 1
-            # The high counter is drawn anew once a second: unguessable, yet ordered within a millisecond.
-            if at - high_at >= 1000 or high_at < 0:
-                high_at, high = at, bits(24)
-            kept, rest = divmod(at << 80 | high << 56, _HALF)
-            digits = _encode_high(kept)
-        tail = rest + (low << 32 | bits(32))
-        if tail < _HALF:
-            # `_encode_low`, without a call for each.
-            tail, d = divmod(tail, _GROUP)
-            tail, c = divmod(tail, _GROUP)
-            a, b = divmod(tail, _GROUP)
-            yield f"{digits}{groups[a]}{groups[b]}{groups[c]}{groups[d]}"
-        else:
-            yield encode(at << 80 | high << 56 | (tail - rest))
+            if is_new:
+                # The high counter is drawn anew once a second: unguessable, yet ordered within a millisecond.
+                if at - high_at >= 1000 or high_at < 0:
+                    high_at, high = at, bits(24)
+                kept, rest = divmod(at << 80 | high << 56, _HALF)
+                digits, is_new = _encode_high(kept), False
+            tail = rest + (low << 32 | bits(32))
+            low += 1
+            if tail < _HALF:
+                # `_encode_low`, without a call for each.
+                tail, d = divmod(tail, _GROUP)
+                tail, c = divmod(tail, _GROUP)
+                a, b = divmod(tail, _GROUP)
+                ids.append(f"{digits}{groups[a]}{groups[b]}{groups[c]}{groups[d]}")
+            else:
+                ids.append(encode(at << 80 | high << 56 | (tail - rest)))

@@ -12,6 +12,7 @@ from zizq.wire.codec import (
     encode,
     payload_to_send,
     payload_to_store,
+    payloads_to_store,
     read_payload,
     request_format,
     response_format,
@@ -71,6 +72,29 @@ def test_a_payload_is_held_to_the_same_rules_however_deep_it_is(depth):
     for wrong, told in ((b"bin", "holds bytes"), ({1: 2}, "map key 1 in payload")):
         with pytest.raises(BadRequest, match=told):
             payload_to_store(msgspec.Raw(pack(nested(depth - 1, wrong))), Format.MSGPACK)
+
+
+@given(st.lists(plain, max_size=5))
+def test_payloads_are_stored_together_as_they_are_one_by_one(values):
+    deep = values
+    for _ in range(USUAL_DEPTH):
+        deep = [deep]
+    for form, encoded in ((Format.JSON, msgspec.json.encode), (Format.MSGPACK, pack)):
+        raws = [msgspec.Raw(encoded(value)) for value in (*values, deep)]
+        for some in (raws[:-1], raws):
+            assert payloads_to_store(some, form) == [payload_to_store(raw, form) for raw in some]
+
+
+@pytest.mark.parametrize("wrong", [pack(b"bin"), pack({1: 2}), b"\xc1", b"", b"\xa1\xff"])
+def test_one_payload_that_is_wrong_is_refused_among_others(wrong):
+    with pytest.raises(BadRequest, match="invalid MessagePack"):
+        payloads_to_store([msgspec.Raw(pack(1)), msgspec.Raw(wrong)], Format.MSGPACK)
+
+
+def test_a_stored_payload_does_not_hold_on_to_the_request():
+    raw = msgspec.msgpack.decode(pack([1, "x" * 1000]), type=list[msgspec.Raw])[0]
+    [stored] = payloads_to_store([raw], Format.MSGPACK)
+    assert len(memoryview(stored).obj) == 1
 
 
 @pytest.mark.parametrize("form", Format)

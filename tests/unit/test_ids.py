@@ -30,6 +30,36 @@ def test_identifiers_grow_whatever_the_clock_does(steps: list[int]) -> None:
     assert ids == sorted(set(ids))
 
 
+@given(st.lists(st.tuples(st.integers(-5000, 5000), st.integers(1, 20)), max_size=20))
+def test_lots_of_identifiers_grow_as_single_ones_do(steps: list[tuple[int, int]]) -> None:
+    clock = ManualClock(NOW)
+    lots, singles = IdGenerator(clock, LoadedDice(bits=7)), IdGenerator(clock, LoadedDice(bits=7))
+    ids = []
+    for step, count in steps:
+        clock.set_wall(clock.wall_ms() + step)
+        some = lots.some(count)
+        assert some == [singles.next() for _ in range(count)]
+        ids += some
+    assert ids == sorted(set(ids))
+
+
+def test_a_lot_may_be_of_none() -> None:
+    generator = IdGenerator(ManualClock(NOW), LoadedDice())
+    assert generator.some(0) == []
+    assert created_at(generator.next()) == NOW
+
+
+def test_a_lot_goes_on_where_counters_are_full_and_where_digits_carry() -> None:
+    ids = IdGenerator(ManualClock(NOW), LoadedDice(bits=2**32 - 1)).some(3)
+    assert ids == sorted(set(ids))
+    assert [created_at(one) - NOW for one in ids] == [0, 1, 1]
+    bits = 2**24 - 2
+    for at in range(NOW, NOW + 200):
+        # Of one instant in sixty-four, or so, the digits of instant and high counter carry.
+        some = IdGenerator(ManualClock(at), LoadedDice(bits=bits)).some(2)
+        assert [int(one, 36) for one in some] == [at << 80 | bits << 56 | low << 32 | bits for low in (bits, bits + 1)]
+
+
 def test_full_counters_borrow_the_next_millisecond() -> None:
     generator = IdGenerator(ManualClock(NOW), LoadedDice(bits=2**24 - 1))
     first, second = generator.next(), generator.next()

@@ -4,6 +4,8 @@ import msgspec
 import pytest
 
 from wire.talk import MSGPACK, NOW, pack, serving, unpack
+from zizq.server.http.jobs import MOST
+from zizq.server.payloads import SMALL
 
 BACKOFF = {"exponent": 4.0, "base_ms": 1, "jitter_ms": 2}
 
@@ -188,6 +190,26 @@ async def test_one_bad_job_keeps_the_whole_bulk_out(bad, status, start):
         said, text = (await server.post("/jobs/bulk", {"jobs": [good, good | bad, good]})).error
         assert (said, text[: len(start)]) == (status, start)
         assert (await server.ask("GET", "/queues")).value == {"queues": []}
+
+
+@pytest.mark.parametrize("at", [0, MOST - 1, MOST, 2 * MOST + 1])
+async def test_the_first_bad_job_of_a_long_bulk_is_named_by_its_place(at):
+    jobs = [{"type": "t", "queue": "q", "payload": 1} for _ in range(2 * MOST + 3)]
+    jobs[at]["queue"] = jobs[-1]["queue"] = ""
+    async with serving() as server:
+        reply = await server.post("/jobs/bulk", {"jobs": jobs})
+    assert reply.error == (400, f"jobs[{at}]: queue must not be empty")
+
+
+async def test_a_long_bulk_of_which_some_have_options_keeps_its_order():
+    jobs = [{"type": "t", "queue": "q", "payload": n} for n in range(3 * MOST)]
+    jobs[MOST + 5] |= {"retry_limit": 3, "payload": "x" * (SMALL + 1)}
+    async with serving() as server:
+        made = (await server.post("/jobs/bulk", {"jobs": jobs})).value["jobs"]
+        assert made == sorted(made, key=lambda job: job["id"])
+        assert [n for n, job in enumerate(made) if "retry_limit" in job] == [MOST + 5]
+        taken = await (await server.take(f"?prefetch={len(jobs)}")).jobs(len(jobs))
+    assert [job["payload"] for job in taken] == [job["payload"] for job in jobs]
 
 
 async def test_a_bulk_in_msgpack_is_answered_in_msgpack():

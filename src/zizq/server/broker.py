@@ -36,8 +36,9 @@ class Broker:
         self._store = store
         self._batches = Batches(store, clock, folder)
         self._clock = clock
-        self.next_id = IdGenerator(clock, dice).next
-        """Makes the identifier of a new job."""
+        ids = IdGenerator(clock, dice)
+        self.next_id, self.next_ids = ids.next, ids.some
+        """Make the identifiers of new jobs."""
         self._consumers = Consumers(in_flight_limit)
         self._owners = count(1)
         self._is_open = False

@@ -7,6 +7,9 @@ a payload into a new value and back.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -137,6 +140,20 @@ def payload_to_store(raw: msgspec.Raw, form: Format) -> msgspec.Raw:
         return _translate(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"invalid {_NAMES[form]}: {error} in payload") from error
+
+
+def payloads_to_store(raws: Sequence[msgspec.Raw], form: Format) -> list[msgspec.Raw]:
+    """Payloads in their stored form: of usual ones of MessagePack in half the time that `payload_to_store` takes.
+
+    Raises:
+        BadRequest: As `payload_to_store` does.
+    """
+    if form is Format.MSGPACK:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # One after the other, and none is kept.
+            deque(map(_decode_usual, raws), maxlen=0)
+            return list(map(msgspec.Raw.copy, raws))
+    return [payload_to_store(raw, form) for raw in raws]
 
 
 def payload_to_send(stored: msgspec.Raw, form: Format) -> msgspec.Raw:

@@ -115,7 +115,7 @@ class Rebound(msgspec.Struct):
     blocked: int
 
 
-class Enqueue(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Enqueue(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One job to enqueue (protocol.md#2.2)."""
 
     type: Name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -31,6 +31,9 @@ from zizq.wire.messages import (
     RetentionPatchBody,
     StrategyPatchBody,
 )
+
+Ids = Callable[[int], list[str]]
+"""Makes so many identifiers."""
 
 
 def new_job(job_id: str, now: int, body: Enqueue, form: Format, stored: msgspec.Raw | None = None) -> JobRecord:
@@ -70,6 +73,38 @@ def new_job(job_id: str, now: int, body: Enqueue, form: Format, stored: msgspec.
         timeout_ms=_instant("timeout_ms", body.timeout_ms) if body.timeout_ms is not None else None,
         metadata=body.metadata,
     )
+
+
+def plain_jobs(ids: Ids, now: int, asked: Sequence[Enqueue], form: Format, most: int) -> list[JobRecord] | None:
+    """The jobs that enqueues ask for, where none has options: what `new_job` makes of each, by loops that call nothing
+    of ours for each.
+
+    Args:
+        ids: Makes identifiers.
+        now: The wall clock, in milliseconds.
+        asked: What is asked for.
+        form: The format of the payloads in it.
+        most: The bytes that all payloads may have together.
+
+    Returns:
+        None where one has options, payloads are too large, or a rule is broken.
+    """
+    special = [
+        None for one in asked
+        if one.ready_at is not None or one.retry_limit is not None or one.backoff is not None
+        or one.retention is not None or one.unique_key is not None or one.unique_while is not None
+        or one.batch is not None or one.budgets is not None or one.timeout_ms is not None or one.metadata is not None
+    ]  # fmt: skip
+    raws = [one.payload for one in asked]
+    if special or sum(map(len, raws)) > most:
+        return None
+    try:
+        for type, queue in {(one.type, one.queue) for one in asked}:
+            admit.check(type, queue)
+        payloads = codec.payloads_to_store(raws, form)
+    except BadRequest:
+        return None
+    return admit.plain_jobs(ids(len(asked)), now, asked, payloads)
 
 
 def enqueued(job: JobRecord, stands: JobRecord, *, hide: bool = False) -> Enqueued:

@@ -15,7 +15,7 @@ from zizq.server.http.exchange import NO_CONTENT, Request, Response
 from zizq.server.http.gate import NOT_IN_FLIGHT, check_move, check_new
 from zizq.server.http.query import number
 from zizq.server.payloads import SMALL, Payloads
-from zizq.wire.codec import Body
+from zizq.wire.codec import Body, Format
 from zizq.wire.messages import (
     MAX_U32,
     Enqueue,
@@ -29,9 +29,9 @@ from zizq.wire.messages import (
 )
 
 TURN = 256 * 2**10
-"""Bytes of one request that are made into jobs before others get their turn: two milliseconds."""
-JOB_BYTES = 1024
-"""What a job counts for beside its payload."""
+"""Bytes of payloads of one request that are made into jobs before others get their turn: two milliseconds."""
+MOST = 256
+"""The same for jobs."""
 _ENQUEUE = Body(Enqueue)
 _ENQUEUE_BULK = Body(EnqueueBulk)
 _SUCCESS_BULK = Body(SuccessBulk)
@@ -70,22 +70,13 @@ class JobHandlers:
         body = await request.read(_ENQUEUE_BULK)
         if request.limits is not None:
             check_new(request.limits, body.jobs)
-        form, now, next_id = request.body_form, self._broker.now(), self._broker.next_id
-        jobs: list[JobRecord] = []
-        read = 0
-        try:
-            for one in body.jobs:
-                stored = await self._payloads.stored(one.payload, form) if len(one.payload) > SMALL else None
-                job = bodies.new_job(next_id(), now, one, form, stored)
-                if job.batch is not None:
-                    await self._broker.check_batch(job)
-                jobs.append(job)
-                read += len(one.payload) + JOB_BYTES
-                if read >= TURN:
-                    read = 0
-                    await asyncio.sleep(0)
-        except Refusal as refusal:
-            raise type(refusal)(f"jobs[{len(jobs)}]: {refusal}") from refusal
+        now, jobs = self._broker.now(), []
+        for at in range(0, len(body.jobs), MOST):
+            if at:
+                await asyncio.sleep(0)
+            some = body.jobs[at : at + MOST]
+            plain = bodies.plain_jobs(self._broker.next_ids, now, some, request.body_form, TURN)
+            jobs += await self._one_by_one(at, now, some, request.body_form) if plain is None else plain
         if not any_bound(jobs):
             await self._broker.enqueue(jobs)
             return request.answer(201, EnqueuedBulk(list(map(bodies.enqueued_plain, jobs))))
@@ -100,6 +91,25 @@ class JobHandlers:
         ]
         some_new = any(stand.id == job.id for job, stand in zip(jobs, stands, strict=True))
         return request.answer(201 if some_new else 200, EnqueuedBulk(answers))
+
+    async def _one_by_one(self, first: int, now: int, asked: Sequence[Enqueue], form: Format) -> list[JobRecord]:
+        """The jobs that some enqueues of a request ask for, from the `first` one on."""
+        jobs: list[JobRecord] = []
+        read = 0
+        try:
+            for one in asked:
+                stored = await self._payloads.stored(one.payload, form) if len(one.payload) > SMALL else None
+                job = bodies.new_job(self._broker.next_id(), now, one, form, stored)
+                if job.batch is not None:
+                    await self._broker.check_batch(job)
+                jobs.append(job)
+                read += len(one.payload)
+                if read >= TURN:
+                    read = 0
+                    await asyncio.sleep(0)
+        except Refusal as refusal:
+            raise type(refusal)(f"jobs[{first + len(jobs)}]: {refusal}") from refusal
+        return jobs
 
     async def get(self, request: Request, job_id: str) -> Response:
         """GET /jobs/{id} (protocol.md#2.5)."""
