@@ -73,8 +73,10 @@ class Calls(CallMaker):
 
     def _enqueue(self, request: Enqueue) -> Call[Job]:
         body = request.to_wire(self._clock.wall_ms())
-        # To fold one takes time, and those that come with it would wait for that.
-        return self._call(operations.ENQUEUE, read_job, body=body, joins=request.batch is None)
+        # To fold one takes time, and those that come with it would wait for that; and what one brings a budget with
+        # would decide for others that draw on it.
+        is_plain = request.batch is None and request.budgets is None
+        return self._call(operations.ENQUEUE, read_job, body=body, joins=is_plain)
 
     def enqueue_bulk(self, sources: Iterable[object]) -> Call[list[Job]]:
         """Enqueue many jobs, all or none."""

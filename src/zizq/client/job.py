@@ -181,7 +181,7 @@ class JobReader:
         return job
 
     def many(self, body: bytes) -> list[Job]:
-        """The jobs in the answer to a bulk enqueue.
+        """The jobs in the answer to a bulk enqueue, which has no payloads.
 
         Raises:
             DecodeError: When the bytes are no such answer.

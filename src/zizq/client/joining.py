@@ -1,9 +1,9 @@
 """Jobs that are enqueued at the same time share a request.
 
 A request costs client and server several times what a job in it does. So while enqueues are under way, others wait, and
-go out together as soon as one of those is answered: no timer holds anything back, and who is alone waits for nobody.
-What is joined is what would have been sent, byte for byte; and where the server refuses all for the sake of one, each
-is sent by itself, and hears what concerns it.
+go out together as soon as one of those is answered, or fills a request, or has waited for long: no timer holds anything
+back, and who is alone waits for nobody. What is joined is what would have been sent, byte for byte; and where the
+server refuses all for the sake of one, each is sent by itself, and hears what concerns it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from copy import copy
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ MOST = 100
 """Jobs in a request."""
 MOST_BYTES = 256 * 1024
 """Bytes of a request; a job that has more waits for nobody, and nobody for it."""
+PATIENCE_S = 0.25
+"""How long one waits for those under way before it goes beside them: their connections may be dead."""
 _ABOUT_ONE = frozenset((400, 403, 413, 422))
 """Refusals that may be about one of the jobs; then nothing was done."""
 
@@ -53,7 +56,7 @@ def joined(requests: Sequence[Request]) -> Request:
     return Request(bulk.method, bulk.path, first.headers, body)
 
 
-def apart(answer: Response, count: int) -> list[Response]:
+def split(answer: Response, count: int) -> list[Response]:
     """What each of so many would have been answered.
 
     Raises:
@@ -74,25 +77,29 @@ class Joining:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._lanes: dict[asyncio.AbstractEventLoop, _Lanes] = {}
+        self._lines: dict[asyncio.AbstractEventLoop, _Line] = {}
 
     def send(self, request: Request) -> Coroutine[Any, Any, Response]:
         """The answer to a request, whatever its status."""
         if not request.joins or len(request.body or b"") > MOST_BYTES:
             return self._transport.send(request)
         loop = asyncio.get_running_loop()
-        lanes = self._lanes.get(loop)
-        if lanes is None:
-            self._lanes = {one: lanes for one, lanes in self._lanes.items() if not one.is_closed()}
-            lanes = self._lanes[loop] = _Lanes(self._transport.send, loop)
-        return lanes.send(request)
+        line = self._lines.get(loop)
+        if line is None:
+            self._lines = {one: line for one, line in self._lines.items() if not one.is_closed()}
+            line = self._lines[loop] = _Line(self._transport.send, loop)
+        return line.send(request)
 
     async def open_stream(self, request: Request) -> Stream:
         """The answer to a request, as soon as its head is there."""
         return await self._transport.open_stream(request)
 
     async def close(self) -> None:
-        """Close the idle connections."""
+        """Send what waits, and close the idle connections."""
+        line = self._lines.get(asyncio.get_running_loop())
+        if line is not None and line.send_all():
+            # Those requests begin before the network is closed.
+            await asyncio.sleep(0)
         await self._transport.close()
 
 
@@ -101,7 +108,7 @@ class _Caller(NamedTuple):
     answer: asyncio.Future[Response]
 
 
-class _Lanes:
+class _Line:
     """The enqueues of one event loop."""
 
     def __init__(
@@ -111,6 +118,8 @@ class _Lanes:
         self._loop = loop
         self._under_way = 0
         self._waiting: deque[_Caller] = deque()
+        # Set while any wait.
+        self._alarm: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def send(self, request: Request) -> Response:
@@ -119,9 +128,9 @@ class _Lanes:
             caller = _Caller(request, self._loop.create_future())
             self._waiting.append(caller)
             if len(self._waiting) >= MOST:
-                # Enough for a request: so however long one takes, few wait for it.
-                self._under_way += 1
-                self._go_on()
+                self._hurry()
+            elif self._alarm is None:
+                self._alarm = self._loop.call_later(PATIENCE_S, self._hurry)
             return await caller.answer
         self._under_way += 1
         try:
@@ -129,9 +138,28 @@ class _Lanes:
         finally:
             self._go_on()
 
+    def send_all(self) -> bool:
+        """Send what waits, however much is under way; whether anything did."""
+        is_any = bool(self._waiting)
+        while self._waiting:
+            self._hurry()
+        return is_any
+
+    def _hurry(self) -> None:
+        """Send what waits, though none is answered."""
+        self._under_way += 1
+        self._go_on()
+
     def _go_on(self) -> None:
         """One is answered: send what waits."""
+        if self._loop.is_closed():
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         callers = self._gather()
+        if self._waiting:
+            self._alarm = self._loop.call_later(PATIENCE_S, self._hurry)
         if not callers:
             self._under_way -= 1
             return
@@ -145,12 +173,12 @@ class _Lanes:
         size = 0
         while self._waiting:
             caller = self._waiting[0]
-            size += len(caller.request.body or b"")
-            if size > MOST_BYTES:
-                break
-            self._waiting.popleft()
             if not caller.answer.done():
+                size += len(caller.request.body or b"")
+                if size > MOST_BYTES:
+                    break
                 callers.append(caller)
+            self._waiting.popleft()
         return callers
 
     async def _serve(self, callers: Sequence[_Caller]) -> None:
@@ -171,10 +199,11 @@ class _Lanes:
             _tell(callers[0], answer)
         elif answer.status in _ABOUT_ONE:
             for caller in callers:
-                _tell(caller, await self._send(caller.request))
+                if not caller.answer.done():
+                    _tell(caller, await self._send(caller.request))
         else:
             done = answer.status in operations.ENQUEUE_BULK.answers
-            for caller, part in zip(callers, apart(answer, len(callers)) if done else repeat(answer), strict=False):
+            for caller, part in zip(callers, split(answer, len(callers)) if done else repeat(answer), strict=False):
                 _tell(caller, part)
 
 
@@ -190,4 +219,7 @@ def _fail(answer: asyncio.Future[Response], error: BaseException) -> None:
     if isinstance(error, asyncio.CancelledError):
         answer.cancel()
     else:
-        answer.set_exception(error)
+        # Each has a traceback of its own.
+        own = copy(error)
+        own.__cause__ = error.__cause__
+        answer.set_exception(own)

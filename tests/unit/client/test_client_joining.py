@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ import zizq
 from unit.client.fakes import JOB, FakeStream, answer
 from zizq.client import joining
 from zizq.client.call import Request, Response
-from zizq.client.joining import MOST, MOST_BYTES, UNDER_WAY, Joining, apart, joined
+from zizq.client.joining import MOST, MOST_BYTES, UNDER_WAY, Joining, joined, split
 from zizq.wire.codec import Format, encode
 
 
@@ -102,7 +103,8 @@ def jobs_of(request: Request) -> Response:
 
 
 @pytest.fixture(params=Format, ids=lambda form: form.name)
-def callers(request: pytest.FixtureRequest) -> Callers:
+def callers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callers:
+    monkeypatch.setattr(joining, "PATIENCE_S", 3600)
     return Callers(request.param)
 
 
@@ -172,11 +174,48 @@ async def test_a_large_job_waits_for_nobody_and_nobody_for_it(callers: Callers) 
     assert [payloads_of(request) for request in callers.network.sent] == [[large], [large], [large], [3]]
 
 
-async def test_a_batched_job_goes_by_itself(callers: Callers) -> None:
-    batch = zizq.RawBatch(when="true", fold="$existing", key="k")
+@pytest.mark.parametrize(
+    "options", [{"batch": zizq.RawBatch(when="true", fold="$existing", key="k")}, {"budgets": "b"}]
+)
+async def test_what_would_be_another_matter_among_others_goes_by_itself(callers: Callers, options: Any) -> None:
     await callers.wait(0)
-    await callers.enqueue(2, 3, batch=batch)
+    await callers.enqueue(2, 3, **options)
     assert [payloads_of(request) for request in callers.network.sent] == [[0], [1], [2], [3]]
+
+
+async def test_who_has_waited_for_long_goes_beside_those_under_way(
+    callers: Callers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await callers.wait(0)
+    monkeypatch.setattr(joining, "PATIENCE_S", 0)
+    await callers.enqueue(2, 3)
+    assert [payloads_of(request) for request in callers.network.sent] == [[0], [1], [2, 3]]
+    await callers.network.reply(2)
+    assert [callers.outcome(number) for number in range(4)] == [None, None, "job 2", "job 3"]
+    await callers.network.reply(0)
+    await callers.network.reply(1)
+    await callers.enqueue(4, 5, 6)
+    assert [payloads_of(request) for request in callers.network.sent[3:]] == [[4], [5], [6]]
+
+
+async def test_those_that_do_not_fit_a_request_have_not_to_wait_for_its_answer(
+    callers: Callers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = "x" * (MOST_BYTES // 2 - 100)
+    await callers.enqueue(0, 1, half, half, half)
+    monkeypatch.setattr(joining, "PATIENCE_S", 0)
+    await callers.network.reply(0)
+    assert [len(payloads_of(request)) for request in callers.network.sent] == [1, 1, 2, 1]
+
+
+async def test_a_client_that_is_closed_sends_what_waits(callers: Callers) -> None:
+    half = "x" * (MOST_BYTES // 2 - 100)
+    await callers.enqueue(0, 1, half, half, half)
+    await callers.client.close()
+    assert [len(payloads_of(request)) for request in callers.network.sent] == [1, 1, 2, 1]
+    assert callers.network.is_closed
+    await callers.network.reply(2)
+    assert callers.outcome(3) == f"job {half}"
 
 
 async def test_options_travel_with_their_job(callers: Callers) -> None:
@@ -236,6 +275,8 @@ async def test_where_no_answer_comes_all_are_told_and_others_go_on(callers: Call
     await callers.enqueue(7)
     await callers.network.reply(2, zizq.TransportError("gone"))
     assert [callers.outcome(number) for number in (2, 3)] == ["gone"] * 2
+    # With a traceback of its own.
+    assert callers.tasks[2].exception() is not callers.tasks[3].exception()
     await callers.network.reply(3)
     assert callers.outcome(4) == "job 7"
 
@@ -260,6 +301,27 @@ async def test_who_gives_up_is_not_sent_or_not_told(callers: Callers) -> None:
     await settle()
     await callers.network.reply(2)
     assert callers.outcome(4) == "job 102"
+
+
+async def test_those_who_gave_up_do_not_fill_a_request(callers: Callers) -> None:
+    await callers.wait(0)
+    await callers.enqueue(*["x" * (MOST_BYTES // 2)] * 4)
+    await callers.enqueue(7)
+    for task in callers.tasks[2:6]:
+        task.cancel()
+    await settle()
+    await callers.network.reply(0)
+    assert payloads_of(callers.network.sent[2]) == [7]
+
+
+async def test_who_gives_up_after_a_refusal_of_all_is_not_sent_again(callers: Callers) -> None:
+    await callers.wait(3)
+    await callers.network.reply(0)
+    await callers.network.reply(2, answer({"error": "jobs[1]: no"}, 400, callers.form))
+    callers.tasks[3].cancel()
+    await settle()
+    await callers.network.reply(3)
+    assert payloads_of(callers.network.sent[4]) == [102]
 
 
 async def test_who_gave_up_does_not_keep_the_error_from_others(callers: Callers) -> None:
@@ -289,6 +351,17 @@ async def test_at_the_end_of_the_program_nobody_is_left_waiting(callers: Callers
     assert [callers.tasks[number].cancelled() for number in (2, 3)] == [True, True]
 
 
+def test_an_event_loop_that_is_closed_under_its_callers_sends_no_more() -> None:
+    loop, callers = asyncio.new_event_loop(), Callers(Format.MSGPACK)
+    # Of tasks that are collected while they wait it would tell.
+    loop.set_exception_handler(lambda loop, context: None)
+    loop.run_until_complete(callers.wait(2))
+    loop.close()
+    callers.tasks.clear()
+    gc.collect()
+    assert len(callers.network.sent) == UNDER_WAY
+
+
 def test_each_event_loop_has_its_own() -> None:
     transport = Joining(Once())
     client = zizq.Client(transport=transport)
@@ -297,7 +370,7 @@ def test_each_event_loop_has_its_own() -> None:
         return await client.enqueue_raw("t", 1)
 
     assert [asyncio.run(one()).type for _ in range(3)] == ["job 1"] * 3
-    assert len(transport._lanes) == 1
+    assert len(transport._lines) == 1
 
 
 class Once:
@@ -327,6 +400,6 @@ def test_what_is_joined_is_what_a_bulk_request_says(form: Format, count: int) ->
 
 
 @pytest.mark.parametrize("form", Format)
-def test_an_answer_is_taken_apart_into_those_of_each(form: Format) -> None:
-    parts = apart(answer({"jobs": [JOB, JOB | {"id": "1"}], "more": 1}, 200, form), 2)
+def test_an_answer_is_split_into_those_of_each(form: Format) -> None:
+    parts = split(answer({"jobs": [JOB, JOB | {"id": "1"}], "more": 1}, 200, form), 2)
     assert parts == [answer(JOB, 200, form), answer(JOB | {"id": "1"}, 200, form)]
