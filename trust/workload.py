@@ -54,6 +54,7 @@ def small_parts() -> Iterator[None]:
         (checkpoints, "PAGES", 60),
         (checkpoints, "KEPT_BYTES", 50 * PAGE_SIZE),
         (checkpoints, "PIECE_PAGES", 10),
+        (checkpoints, "AHEAD_PAGES", 3),
         (changes, "FEW", 7),
         (changes, "RETRY_S", 0.01),
         (upkeep, "ROOM_PAGES", 6),

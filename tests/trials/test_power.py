@@ -7,6 +7,7 @@ from trust import power
 from trust.verdict import Broken
 
 from zizq.store.base import CommitMode
+from zizq.store.sqlite import checkpoints
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -24,3 +25,13 @@ def test_a_disk_that_does_not_sync_is_seen_to_lose_something() -> None:
 def test_enqueues_that_do_not_wait_for_the_disk_are_seen_to_be_lost() -> None:
     with pytest.raises(Broken, match=r"seed 1, cut \d+ of 50, .* is lost"):
         power.cut(1, 50, enqueue_mode=CommitMode.BUFFERED)
+
+
+def test_the_cuts_fall_among_zeros_that_are_written_behind_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengthened: list[int] = []
+    lengthen = checkpoints.lengthen
+    monkeypatch.setattr(
+        checkpoints, "lengthen", lambda path, frames, size: (lengthened.append(frames), lengthen(path, frames, size))
+    )
+    power.cut(1, 5)
+    assert len(lengthened) > 1

@@ -269,9 +269,10 @@ async def test_durable_commits_write_over_zeros_that_stand_behind_the_log(tmp_pa
         for _ in range(AHEAD_PAGES // 2):
             ids = await bench.enqueue(bench.job())
             sizes.add(size := pages_in(log_of(log._path)))
-            assert size - log._pages >= AHEAD_PAGES
+            assert size - log._pages >= min(AHEAD_PAGES, log._pages)
         # Far fewer steps than commits, each of which wrote pages.
-        assert len(sizes) == 1 + log._pages // AHEAD_PAGES > 2
+        assert len(sizes) < 10
+        assert log._pages > 2 * AHEAD_PAGES
         shutil.copytree(tmp_path, tmp_path / "dead")
     # As after a crash: with the zeros behind the log.
     assert check_store(tmp_path / "dead", NOW).violations == []
@@ -290,10 +291,29 @@ async def test_no_zeros_are_written_for_commits_that_wait_for_no_disk(tmp_path: 
 async def test_a_log_that_is_as_long_as_it_may_be_gets_no_zeros(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "KEPT_BYTES", 2 * AHEAD_PAGES * (PAGE_SIZE + FRAME))
+    monkeypatch.setattr(checkpoints, "KEPT_BYTES", 40 * (PAGE_SIZE + FRAME))
     async with bench_at(tmp_path) as (bench, log):
         await bench.enqueue(bench.job())
+        assert 20 < log._pages < 40
         assert pages_in(log_of(log._path)) == log._pages
+
+
+async def test_no_zeros_are_written_over_what_another_process_commits(tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def by_another(path: Path, frames: int, size: int) -> None:
+        other = apsw.Connection(str(path))
+        try:
+            other.execute("DELETE FROM tally")
+        except apsw.BusyError as error:
+            refused.append(str(error))
+        other.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "lengthen", by_another)
+        async with bench_at(tmp_path) as (bench, _):
+            await bench.enqueue(bench.job())
+    assert refused == ["database is locked"]
 
 
 async def test_a_disk_without_room_for_zeros_fails_no_commit_that_has_room(tmp_path: Path) -> None:

@@ -15,7 +15,20 @@ MOST = 512
 LONGEST = 1024
 """Bytes of a head that is kept. With all that is made of them they have a megabyte or two."""
 _END = b"\r\n\r\n"
-_SECRETS = (b"authorization", b"proxy-authorization", b"cookie")
+_USUAL = frozenset(
+    (
+        b"host",
+        b"user-agent",
+        b"accept",
+        b"accept-encoding",
+        b"accept-language",
+        b"sec-fetch-mode",
+        b"connection",
+        b"content-type",
+        b"content-length",
+    )
+)
+"""Headers that are the same each time and hold no secret: what is secret stays in memory no longer than its request."""
 
 
 class Known(NamedTuple):
@@ -27,7 +40,7 @@ class Known(NamedTuple):
 
 
 class Heads:
-    """The heads that were read last, for all connections."""
+    """The heads that came last for the first time, over all connections."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, Known] = {}
@@ -48,15 +61,16 @@ class Heads:
                 chunks, or some other way that the head does not tell.
         """
         end = _end(data)
-        # What is secret stays in memory no longer than the request.
-        if not 0 < end <= LONGEST or len(data) - end != length or any(name in _SECRETS for name, _ in scope["headers"]):
+        if not end or len(data) - end != length or scope["query_string"]:
+            return
+        if any(name not in _USUAL for name, _ in scope["headers"]):
             return
         if len(self._known) >= MOST:
             del self._known[next(iter(self._known))]
-        self._known[data[:end]] = Known(scope, length)
+        self._known[data[:end]] = Known({**scope, "client": None, "server": None}, length)
 
 
 def _end(data: bytes) -> int:
-    """Where the head ends; 0 where it does not."""
-    at = data.find(_END)
+    """Where the head ends; 0 where it does not, or is too long."""
+    at = data.find(_END, 0, LONGEST)
     return 0 if at < 0 else at + len(_END)

@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
     def _take(self, scope: Scope, body: bytes) -> None:
         """Answer a request that came whole, behind a head that is known."""
         exchange = Exchange(self, {**scope, "client": self.client, "server": self.server}, body=body)
-        self.due_at, self._current = _NEVER, exchange
+        self.due_at, self._kept_bytes, self._current = _NEVER, 0, exchange
         self._start(exchange)
 
     def _parse(self, data: bytes) -> int:

@@ -179,8 +179,11 @@ class Checkpoints:
         elif pages >= self._next_at and not self._copying:
             self._copying = True
             self._wanted.release()
-        elif self.is_durable and self._room - pages < AHEAD_PAGES and pages + 2 * AHEAD_PAGES <= self._kept:
-            self._lengthen(pages + 2 * AHEAD_PAGES)
+        elif self.is_durable:
+            # Of a log that is short, as that of a store with little to do, no more than it has already.
+            ahead = min(AHEAD_PAGES, pages)
+            if self._room - pages < ahead and pages + 2 * ahead <= self._kept:
+                self._lengthen(pages + 2 * ahead)
         return apsw.SQLITE_OK
 
     def _copy_rest(self, pages: int) -> None:
@@ -205,11 +208,16 @@ class Checkpoints:
             _complain(error)
 
     def _lengthen(self, room: int) -> None:
-        """Make room for so many pages in the log's file, at once, since no other commit is being made."""
+        """Make room for so many pages in the log's file."""
         self._room = room
         # Where the disk is full the commit that needs the room says so.
         with suppress(apsw.Error):
-            lengthen(self._path, room, self._page_size)
+            # Nobody else may write meanwhile, from whatever process, nor cut the log.
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                lengthen(self._path, room, self._page_size)
+            finally:
+                self._writer.execute("ROLLBACK")
 
     def _pages_in_file(self) -> int:
         log = log_of(self._path)
