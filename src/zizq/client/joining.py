@@ -117,6 +117,8 @@ class _Line:
         self._send = send
         self._loop = loop
         self._under_way = 0
+        # How many are answered with those requests.
+        self._asked = 0
         self._waiting: deque[_Caller] = deque()
         # Set while any wait.
         self._alarm: asyncio.TimerHandle | None = None
@@ -133,9 +135,11 @@ class _Line:
                 self._alarm = self._loop.call_later(PATIENCE_S, self._hurry)
             return await caller.answer
         self._under_way += 1
+        self._asked += 1
         try:
             return await self._send(request)
         finally:
+            self._asked -= 1
             self._go_on()
 
     def send_all(self) -> bool:
@@ -148,30 +152,32 @@ class _Line:
     def _hurry(self) -> None:
         """Send what waits, though none is answered."""
         self._under_way += 1
-        self._go_on()
+        self._go_on(MOST)
 
-    def _go_on(self) -> None:
-        """One is answered: send what waits."""
+    def _go_on(self, most: int = 0) -> None:
+        """One is answered: send what waits, `most` at a time; by default its share of all."""
         if self._loop.is_closed():
             return
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        callers = self._gather()
+        # Were it all that waits, one request would have all callers and the others one each, for ever.
+        callers = self._gather(most or -(-(self._asked + len(self._waiting)) // UNDER_WAY))
         if self._waiting:
             self._alarm = self._loop.call_later(PATIENCE_S, self._hurry)
         if not callers:
             self._under_way -= 1
             return
+        self._asked += len(callers)
         task = self._loop.create_task(self._serve(callers))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _gather(self) -> list[_Caller]:
-        """Those that waited and did not give up, as many as go into a request."""
+    def _gather(self, most: int) -> list[_Caller]:
+        """Those that waited for longest and did not give up, as many as go into a request."""
         callers: list[_Caller] = []
         size = 0
-        while self._waiting:
+        while self._waiting and len(callers) < most:
             caller = self._waiting[0]
             if not caller.answer.done():
                 size += len(caller.request.body or b"")
@@ -191,6 +197,7 @@ class _Line:
             if not isinstance(error, Exception):
                 raise
         finally:
+            self._asked -= len(callers)
             self._go_on()
 
     async def _answer(self, callers: Sequence[_Caller]) -> None:

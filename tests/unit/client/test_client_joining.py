@@ -120,7 +120,7 @@ async def test_who_is_alone_is_sent_at_once_and_as_ever(callers: Callers) -> Non
 
 
 async def test_those_who_wait_go_together_once_one_is_answered(callers: Callers) -> None:
-    await callers.wait(3)
+    await callers.wait(5)
     assert [payloads_of(request) for request in callers.network.sent] == [[0], [1]]
     await callers.network.reply(1)
     together = callers.network.sent[2]
@@ -128,8 +128,21 @@ async def test_those_who_wait_go_together_once_one_is_answered(callers: Callers)
     await callers.network.reply(2)
     assert [callers.outcome(number) for number in range(5)] == [None, "job 1", "job 100", "job 101", "job 102"]
     await callers.network.reply(0)
-    assert callers.outcome(0) == "job 0"
+    await callers.network.reply(3)
+    assert [callers.outcome(number) for number in (0, 5, 6)] == ["job 0", "job 103", "job 104"]
     assert callers.network.under_way == 0
+
+
+async def test_each_request_has_its_share_of_the_callers(callers: Callers) -> None:
+    await callers.wait(62)
+    await callers.network.reply(0)
+    await callers.network.reply(1)
+    assert [len(payloads_of(request)) for request in callers.network.sent[2:]] == [32, 30]
+    # Those who are answered enqueue again, and wait for the others.
+    await callers.network.reply(2)
+    await callers.enqueue(*range(32))
+    await callers.network.reply(3)
+    assert [len(payloads_of(request)) for request in callers.network.sent[4:]] == [1, 16]
 
 
 async def test_one_that_waits_alone_is_sent_as_ever(callers: Callers) -> None:
@@ -247,7 +260,7 @@ async def test_other_calls_do_not_wait(callers: Callers) -> None:
 
 @pytest.mark.parametrize("status", sorted(joining._ABOUT_ONE))
 async def test_where_all_are_refused_for_the_sake_of_one_each_hears_its_own(callers: Callers, status: int) -> None:
-    await callers.wait(3)
+    await callers.wait(5)
     await callers.network.reply(0)
     await callers.network.reply(2, answer({"error": "jobs[1]: no"}, status, callers.form))
     for number, outcome in ((3, None), (4, answer({"error": "no"}, status, callers.form)), (5, None)):
@@ -281,14 +294,15 @@ async def test_where_no_answer_comes_all_are_told_and_others_go_on(callers: Call
     assert callers.outcome(4) == "job 7"
 
 
-async def test_an_answer_that_says_too_little_is_an_error_of_all(callers: Callers) -> None:
-    await callers.wait(4)
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [({"jobs": [JOB]}, "1 jobs for 2 that were"), ({"no": 1}, "cannot be read")],
+)
+async def test_an_answer_that_says_too_little_is_an_error_of_all(callers: Callers, body: object, text: str) -> None:
+    await callers.wait(2)
     await callers.network.reply(0)
-    await callers.network.reply(2, answer({"jobs": [JOB]}, 201, callers.form))
-    assert callers.outcome(5) == "the answer has 1 jobs for 4 that were enqueued"
-    await callers.enqueue(1)
-    await callers.network.reply(3, answer({"no": 1}, 201, callers.form))
-    assert "cannot be read" in str(callers.outcome(6))
+    await callers.network.reply(2, answer(body, 201, callers.form))
+    assert all(text in str(callers.outcome(number)) for number in (2, 3))
 
 
 async def test_who_gives_up_is_not_sent_or_not_told(callers: Callers) -> None:
@@ -315,7 +329,7 @@ async def test_those_who_gave_up_do_not_fill_a_request(callers: Callers) -> None
 
 
 async def test_who_gives_up_after_a_refusal_of_all_is_not_sent_again(callers: Callers) -> None:
-    await callers.wait(3)
+    await callers.wait(5)
     await callers.network.reply(0)
     await callers.network.reply(2, answer({"error": "jobs[1]: no"}, 400, callers.form))
     callers.tasks[3].cancel()
@@ -325,12 +339,13 @@ async def test_who_gives_up_after_a_refusal_of_all_is_not_sent_again(callers: Ca
 
 
 async def test_who_gave_up_does_not_keep_the_error_from_others(callers: Callers) -> None:
-    await callers.wait(3)
+    await callers.wait(5)
     await callers.network.reply(0)
     callers.tasks[2].cancel()
     await settle()
     await callers.network.reply(2, zizq.TransportError("gone"))
     assert [callers.outcome(number) for number in (3, 4)] == ["gone"] * 2
+    await callers.network.reply(3)
     await callers.network.reply(1)
     assert callers.network.under_way == 0
 

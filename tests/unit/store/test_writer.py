@@ -352,17 +352,18 @@ async def test_the_first_commit_to_an_empty_log_is_left_to_the_thread(tmp_path: 
         await bench.store.close()
 
 
-async def test_what_waits_for_the_disk_or_is_more_than_one_job_is_left_to_the_thread(tmp_path: Path) -> None:
+async def test_what_waits_for_the_disk_or_is_more_than_a_few_jobs_is_left_to_the_thread(tmp_path: Path) -> None:
     bench = await buffered(tmp_path)
     try:
         seen = threads_of(bench.store)
         await asyncio.gather(bench.enqueue(bench.job()), bench.enqueue(bench.job()))
         seen.clear()
         await asyncio.gather(bench.enqueue(bench.job()), bench.enqueue(bench.job()))
-        await bench.enqueue(bench.job(), bench.job())
+        await bench.enqueue(*(bench.job() for _ in range(writer.FEW)))
+        await bench.enqueue(*(bench.job() for _ in range(writer.FEW + 1)))
         bench.store._enqueue_durable = True
         await bench.enqueue(bench.job())
-        assert seen == [THERE] * 3
+        assert seen == [THERE, HERE, THERE, THERE]
     finally:
         await bench.store.close()
 
@@ -394,16 +395,17 @@ async def test_a_call_does_not_overtake_one_whose_commit_was_not_heard_of(tmp_pa
     bench = await buffered(tmp_path)
     try:
         seen = threads_of(bench.store)
-        writer: Any = bench.store._writer
-        writer._loop = held = Held(asyncio.get_running_loop())
+        thread: Any = bench.store._writer
+        thread._loop = held = Held(asyncio.get_running_loop())
         answers: list[str] = []
-        first = asyncio.ensure_future(bench.enqueue(bench.job(), bench.job()))
+        many = [bench.job() for _ in range(writer.FEW + 1)]
+        first = asyncio.ensure_future(bench.enqueue(*many))
         first.add_done_callback(lambda _: answers.append("first"))
         while not held.calls:  # noqa: ASYNC110 - the thread sets no event
             await asyncio.sleep(0)
         second = asyncio.ensure_future(bench.enqueue(bench.job()))
         second.add_done_callback(lambda _: answers.append("second"))
-        await handed_over(writer, 2)
+        await handed_over(thread, 2)
         held.let_go()
         await asyncio.gather(first, second)
         assert answers == ["first", "second"]

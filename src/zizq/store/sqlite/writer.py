@@ -15,7 +15,7 @@ Two rules make the answers safe to act on:
    leave a committed job unknown to the windows.
 
 A call that comes alone, and whose commit waits for no disk, would spend most of its time on waking the thread and being
-woken by it. So an enqueue of one job in buffered mode runs on the event loop, where nothing is with the thread;
+woken by it. So an enqueue of few jobs in buffered mode runs on the event loop, where nothing is with the thread;
 whatever is not plain about it is left to the thread. Both rules hold: its answer follows its commit, and no other is
 between.
 
@@ -48,6 +48,9 @@ log = logging.getLogger("zizq.store")
 
 PROBE_S = 1.0
 """While writes are refused, one is tried after so much silence."""
+FEW = 40
+"""Jobs that an enqueue has at most to be carried out on the event loop: half a millisecond. So many join a request of a
+client's, of which there are two at a time, each of which somebody waits for."""
 SLOW_US = 20_000
 """Two commits in a row on the event loop that take longer show that the disk is busy; one may show a busy processor."""
 REST = 10
@@ -205,7 +208,7 @@ class Writer:
         return (
             call.step is Step.ENQUEUE
             and not call.durable
-            and len(call.argument) == 1
+            and len(call.argument) <= FEW
             and not self._away
             and self.trouble is None
             and self._checkpoints.is_calm
