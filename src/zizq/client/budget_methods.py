@@ -5,27 +5,16 @@ The clients inherit them, for all that can be done with a client would not fit o
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import TypeVar
-
 from zizq.client.budgets import EVERY, Budget, Drawn, Draws, Every, Policy
-from zizq.client.call import Call
-from zizq.client.calls import Calls
 from zizq.client.changes import KEEP, Keep
 from zizq.client.job import Job
+from zizq.client.methods import Methods, SyncMethods
 from zizq.client.options import Duration
 from zizq.client.steps import run, run_async
 
-T = TypeVar("T")
 
-
-class BudgetMethods(ABC):
+class BudgetMethods(Methods):
     """The methods of `Client` that are about budgets."""
-
-    _calls: Calls
-
-    @abstractmethod
-    async def _send(self, call: Call[T]) -> T: ...
 
     async def define_budget(self, key: str, policy: Policy, *, replace: bool = False) -> Budget:
         """See to it that there is a budget; one that is there already and is the same is left as it is.
@@ -142,13 +131,8 @@ class BudgetMethods(ABC):
         return await self._send(self._calls.budgets.unbind(id, key))
 
 
-class SyncBudgetMethods(ABC):
+class SyncBudgetMethods(SyncMethods):
     """The methods of `SyncClient` that are about budgets."""
-
-    _calls: Calls
-
-    @abstractmethod
-    def _send(self, call: Call[T]) -> T: ...
 
     def define_budget(self, key: str, policy: Policy, *, replace: bool = False) -> Budget:
         """See to it that there is a budget; one that is there already and is the same is left as it is.

@@ -5,23 +5,12 @@ The clients inherit them, for all that can be done with a client would not fit o
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import TypeVar
-
-from zizq.client.call import Call
-from zizq.client.calls import Calls
+from zizq.client.methods import Methods, SyncMethods
 from zizq.client.queue_calls import QueueState
 
-T = TypeVar("T")
 
-
-class QueueMethods(ABC):
+class QueueMethods(Methods):
     """The methods of `Client` that are about queues."""
-
-    _calls: Calls
-
-    @abstractmethod
-    async def _send(self, call: Call[T]) -> T: ...
 
     async def queues(self) -> list[str]:
         """Ask for the names of the queues that hold jobs of any status."""
@@ -64,13 +53,8 @@ class QueueMethods(ABC):
         return await self._send(self._calls.queues.resume(name))
 
 
-class SyncQueueMethods(ABC):
+class SyncQueueMethods(SyncMethods):
     """The methods of `SyncClient` that are about queues."""
-
-    _calls: Calls
-
-    @abstractmethod
-    def _send(self, call: Call[T]) -> T: ...
 
     def queues(self) -> list[str]:
         """Ask for the names of the queues that hold jobs of any status."""
