@@ -75,7 +75,7 @@ class Request:
         self._held = 0
         self.caller = self.limits = None
         self.head = head_of(scope)
-        self._host = (scope.get("client") or ("",))[0]
+        self._host = self.peer[0]
 
     @property
     def is_deaf(self) -> bool:
@@ -212,8 +212,7 @@ async def respond(send: Send, response: Response, *, with_body: bool = True) -> 
         headers.append((b"content-type", response.content_type))
     # A 204 has no body and so no length: HTTP/2 clients take one for a broken stream (protocol.md#1.4).
     if response.status != 204:
-        length = len(response.body) + (sum(map(len, response.rest)) if response.rest else 0)
-        headers.append((b"content-length", b"%d" % length))
+        headers.append((b"content-length", b"%d" % (len(response.body) + sum(map(len, response.rest)))))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     if with_body and (response.rest or len(response.body) > PIECE):
         for whole in (response.body, *response.rest):

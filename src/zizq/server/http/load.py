@@ -81,8 +81,7 @@ class Load:
                 f"{of_client} requests of this client wait for their answer, and its share of"
                 f" --max-requests is {requests.share}: ask less at once"
             )
-        requests.total += 1
-        requests.of[client] = of_client + 1
+        requests.add(client, 1)
 
     def leave(self, client: str, entered: int, held: int) -> None:
         """A request is answered.
