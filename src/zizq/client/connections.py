@@ -7,7 +7,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import cast
+from typing import TypeVar, cast
 
 from zizq.client.call import Request, Response
 from zizq.client.http import Answer, Broken, Requests
@@ -27,6 +27,7 @@ from zizq.client.transport import (
     tls_context,
 )
 
+T = TypeVar("T")
 ROOM = 32 * 1024
 """Bytes that are read in one go: what the server sends in one piece. Room that asyncio makes by itself is mapped and
 unmapped at each read, as it is for 256 KiB."""
@@ -306,6 +307,12 @@ class Pool:
             self._pass_on(None)
 
 
+def forget_closed(kept: dict[asyncio.AbstractEventLoop, T]) -> None:
+    """Drop what is kept for event loops that are closed."""
+    for loop in [one for one in kept if one.is_closed()]:
+        del kept[loop]
+
+
 class NetworkTransport:
     """A `Transport` on the connections of whatever event loop calls.
 
@@ -372,8 +379,7 @@ class NetworkTransport:
             return pool
         if self._closed:
             raise closed()
-        for other in [one for one in self._pools if one.is_closed()]:
-            del self._pools[other]
+        forget_closed(self._pools)
         pool = self._pools[loop] = Pool(self._requests, self._settings, self._context, self._max_connections)
         return pool
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zizq.client.call import Request, Response, reading
+from zizq.client.connections import forget_closed
 from zizq.client.transport import Stream, Transport
 from zizq.errors import DecodeError
 from zizq.wire import operations
@@ -86,7 +87,7 @@ class Joining:
         loop = asyncio.get_running_loop()
         line = self._lines.get(loop)
         if line is None:
-            self._lines = {one: line for one, line in self._lines.items() if not one.is_closed()}
+            forget_closed(self._lines)
             line = self._lines[loop] = _Line(self._transport.send, loop)
         return line.send(request)
 
