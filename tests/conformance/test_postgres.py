@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from postgres import Databases
@@ -12,7 +13,7 @@ from zizq.errors import Unsupported
 from zizq.policy import Defaults
 from zizq.store.base import Silence, Store
 from zizq.store.postgres.store import PostgresStore
-from zizq.testing.bench import Suite
+from zizq.testing.bench import DAY, NOW, Suite
 from zizq.testing.clock import LoadedDice
 from zizq.testing.conformance import DurableStoreConformance
 
@@ -37,6 +38,19 @@ class TestUpkeep(OnPostgres, Suite):
             with pytest.raises(Unsupported, match="pg_dump"):
                 async with bench.store.snapshot():
                     pass
+
+    async def test_limits_hold_where_the_planner_believes_in_one_job(self, tmp_path: Path) -> None:
+        due, reaped_at = NOW + 9, NOW + 9 + DAY
+        async with self.bench(tmp_path) as bench:
+            for number in range(3):
+                await bench.enqueue(bench.job(ready_at=due, retry_limit=0))
+                if not number:
+                    with psycopg.connect(self.url(tmp_path), autocommit=True) as db:
+                        db.execute("VACUUM (ANALYZE) zizq.jobs")
+            assert [await bench.store.promote(due, 1), await bench.store.promote(due, 9)] == [1, 2]
+            for job in await bench.take(now=due):
+                await bench.fail(job.id, now=due)
+            assert [await bench.store.reap(reaped_at, 1), await bench.store.reap(reaped_at, 9)] == [1, 2]
 
 
 class TestOpening(OnPostgres):

@@ -10,16 +10,18 @@ from zizq.store import rows
 from zizq.store.postgres.flight import JOB
 from zizq.store.postgres.parts import Parts
 
+# What is locked is asked for once, as an array: what is joined may be asked again for each row, and then passes over
+# those that are locked by then, and the limit holds for each time alone.
 _PROMOTE = f"""
-    UPDATE zizq.jobs j SET status = 1 FROM (
-        SELECT ready_at, id FROM zizq.jobs WHERE status = 0 AND ready_at <= $1
+    UPDATE zizq.jobs j SET status = 1 WHERE j.id = ANY(ARRAY(
+        SELECT id FROM zizq.jobs WHERE status = 0 AND ready_at <= $1
         ORDER BY ready_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
-    ) due WHERE j.id = due.id RETURNING {JOB}"""  # noqa: S608 - constants
+    )) RETURNING {JOB}"""  # noqa: S608 - constants
 _REAP = f"""
-    DELETE FROM zizq.jobs j USING (
+    DELETE FROM zizq.jobs j WHERE j.id = ANY(ARRAY(
         SELECT id FROM zizq.jobs WHERE purge_at IS NOT NULL AND purge_at <= $1
         ORDER BY purge_at, queue, type, status LIMIT $2 FOR UPDATE SKIP LOCKED
-    ) expired WHERE j.id = expired.id RETURNING {JOB}"""  # noqa: S608 - constants
+    )) RETURNING {JOB}"""  # noqa: S608 - constants
 _TABLES = "jobs, flight, freed, errors, tally, draws, budgets, crons, cron_entries, cron_draws, paused_queues, inbox"
 
 
