@@ -12,9 +12,12 @@ import pytest
 from browser.stage import CHROMIUM, Stage, Theatre
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def theatre() -> Iterator[Theatre]:
-    """The stage with its thread. CI must have a browser; elsewhere its tests are skipped without one."""
+    """The stage with its thread, for this folder alone: it would keep a million jobs and a browser beside other tests.
+
+    CI must have a browser; elsewhere its tests are skipped without one.
+    """
     if CHROMIUM is None:
         if os.environ.get("ZIZQ_TEST_BROWSER") == "required":
             pytest.fail("there is no chromium: apt-get install chromium")
@@ -31,10 +34,14 @@ def stage(theatre: Theatre) -> Stage:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the test that comes first the time to fill the store, also where others keep the machine busy."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.timeout(300))
+    """Run these tests in a row, so that the stage is made once.
+
+    The one that comes first has the time to fill the store, also where others keep the machine busy.
+    """
+    ours = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
+    for item in ours:
+        item.add_marker(pytest.mark.timeout(300))
+    items.sort(key=set(ours).__contains__)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ JOBS = int(os.environ.get("ZIZQ_TEST_JOBS", "1000000"))
 CHUNK = 10_000
 PATIENCE_MS = 20_000
 """How long a test waits for what it expects of a page, on a machine that others use as well."""
+CLOSING_S = 30
+"""How long a browser may take to close; a third of a second where it does."""
 QUEUES = ("default", "images", "mail", "reports")
 TYPES = ("send_mail", "resize_image", "make_report", "sync_account", "clean_up")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -176,6 +178,20 @@ async def set_crons(app: App) -> None:
 
 
 @asynccontextmanager
+async def running_browser() -> AsyncIterator[Browser]:
+    """A browser with its driver. It is no part of what is tested: one that does not close ends with our process."""
+    driver = async_playwright()
+    browser = await (await driver.start()).chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    try:
+        yield browser
+    finally:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_S):
+                await browser.close()
+                await driver.__aexit__()
+
+
+@asynccontextmanager
 async def staged(folder: Path, bait: str = BAIT) -> AsyncIterator[Stage]:
     """A server on disk with its jobs, beside it a read-only one and one that wants tokens, and a browser."""
     pauses = FakePauses()
@@ -195,9 +211,7 @@ async def staged(folder: Path, bait: str = BAIT) -> AsyncIterator[Stage]:
         await fill(app, JOBS)
         await set_crons(app)
         expect.set_options(timeout=PATIENCE_MS)
-        playwright = await stack.enter_async_context(async_playwright())
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        stack.push_async_callback(browser.close)
+        browser = await stack.enter_async_context(running_browser())
         urls = [one.admin_url or "" for one in servers]
         stage = Stage(*urls, token, app, insights, pauses, browser)
         await enliven(stage, bait)
