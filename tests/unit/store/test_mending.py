@@ -10,8 +10,9 @@ from typing import Any
 
 import apsw
 import pytest
-from trust.disk import Disk, Images
+from trust.disk import Disk
 
+from unit.store.writing import after_power_cut
 from zizq.errors import ConfigError, Unavailable
 from zizq.policy import Defaults
 from zizq.store.base import CommitMode
@@ -40,21 +41,6 @@ async def bench_at(place: Path, **options: Any) -> AsyncIterator[Bench]:
         yield Bench(store, listener, LoadedDice())
     finally:
         await store.close()
-
-
-def after_power_cut(disk: Disk, folder: Path, how: str = "nothing") -> list[str]:
-    """The jobs that are there when the power fails now, and nothing of what was not synced has reached the disk."""
-    (folder / "data").mkdir(parents=True)
-    images = Images(disk.tape)
-    images.advance(len(disk.tape))
-    images.make(folder / "data", how)
-    with disk.aside():
-        db = open_database(folder / "data" / "jobs.db", 2**20)
-    try:
-        assert db.execute("PRAGMA integrity_check").get == "ok"
-        return [row[0] for row in db.execute("SELECT id FROM jobs ORDER BY id")]
-    finally:
-        db.close()
 
 
 async def buffered_and_dropped(bench: Bench, disk: Disk, *, forgets: bool = False) -> tuple[str, str]:

@@ -14,10 +14,10 @@ Two rules make the answers safe to act on:
    at once, which the writer calls itself. The caller that waits may be gone by then: a client that hangs up must not
    leave a committed job unknown to the windows.
 
-A call that comes alone, and whose commit waits for no disk, would spend most of its time on waking the thread and being
-woken by it. So an enqueue of few jobs in buffered mode runs on the event loop, where nothing is with the thread;
-whatever is not plain about it is left to the thread. Both rules hold: its answer follows its commit, and no other is
-between.
+A call that comes alone would spend most of its time on waking the thread and being woken by it. So an enqueue of few
+jobs runs on the event loop, where nothing is with the thread: one that waits for no disk, and one that waits for a
+quick disk where there is nobody but the caller who enqueues one after the other. Whatever is not plain about it is left
+to the thread. Both rules hold: its answer follows its commit, and no other is between.
 
 A disk that refuses writes, or lies, is told of in docs/decisions/disk-faults.md.
 """
@@ -55,6 +55,11 @@ SLOW_US = 20_000
 """Two commits in a row on the event loop that take longer show that the disk is busy; one may show a busy processor."""
 REST = 10
 """So many times as long all commits are then left to the thread."""
+LONE = 8
+"""After so many enqueues in a row with no other call beside them there is one caller, who waits for each of them: no
+other does while the event loop waits for the disk."""
+QUICK_US = 1000
+"""What commits that wait for the disk take on average where the event loop may wait for it."""
 SETTLED = 1000
 """After so many jobs that one commit settles, the other calls of the kind wait for the next: while that is made, the
 event loop goes on with the outcome of this one, and hands out as many jobs."""
@@ -135,6 +140,9 @@ class Writer:
         # How many calls came in this turn of the loop, and whether a single one did in the last that had any.
         self._in_turn = 0
         self._was_alone = False
+        # How many enqueues in a row came with nothing beside them, and what a commit takes that waits for the disk.
+        self._lone = 0
+        self._sync_us: float = QUICK_US
         self._left_over: list[Call] = []
         self._synchronous = ""
         self.meter = Meter()
@@ -186,6 +194,7 @@ class Writer:
         """
         answer: asyncio.Future[Any] = self._loop.create_future()
         call = Call(step, argument, durable, then, otherwise, answer)
+        self._lone = self._lone + 1 if step is Step.ENQUEUE and not (self._in_turn or self._away) else 0
         # One hand-over for all the calls of a turn of the loop: waking a thread costs more than an insert.
         self._in_turn += 1
         if self._in_turn == 1:
@@ -204,10 +213,10 @@ class Writer:
             self._inbox.put(calls)
 
     def _is_short(self, call: Call) -> bool:
-        """Whether a call is sooner done than handed over, and waits neither for the disk nor for others."""
+        """Whether a call is sooner done than handed over, and keeps nobody else waiting."""
         return (
             call.step is Step.ENQUEUE
-            and not call.durable
+            and (not call.durable or (self._lone > LONE and self._sync_us < QUICK_US))
             and len(call.argument) <= FEW
             and not self._away
             and self.trouble is None
@@ -215,31 +224,39 @@ class Writer:
         )
 
     def _run_here(self, call: Call) -> bool:
-        """Run a call on the event loop without any wait; whether it is done. Else nothing has happened."""
+        """Run a call on the event loop, waiting for a quick disk at most; whether it is done. Else nothing happened."""
         began_us = self.meter.now_us()
         # The thread may look after itself just now.
         if began_us < self._rest_until_us or not self._using.acquire(blocking=False):
             return False
-        # Neither for the disk nor for a lock, as one has it who cuts the log.
+        # Neither for a copy of the log nor for a lock, as one has it who cuts the log.
         self._checkpoints.may_copy = False
         self._db.set_busy_timeout(0)
         try:
-            self._set_durable(False)
+            self._set_durable(call.durable)
             # A statement alone, which is a transaction already.
             outcomes = self._statements.run(call.step, [call.argument])
-        except Exception:
-            # The thread tries again, and says what is wrong.
+        except Exception as error:
+            # The thread tries again, and says what is wrong. It makes sure of what a failed sync leaves in doubt.
+            self._checkpoints.note(error)
             return False
         finally:
             self._db.set_busy_timeout(BUSY_MS)
             self._checkpoints.may_copy = True
             self._using.release()
-        took_us = self.meter.note(began_us, 1, durable=False)
+        took_us = self._time(began_us, 1, call.durable)
         was_slow, self._was_slow = self._was_slow, took_us > SLOW_US
         if was_slow and self._was_slow:
             self._rest_until_us = began_us + REST * took_us
         self._deliver([Commit([call], outcomes)])
         return True
+
+    def _time(self, began_us: int, calls: int, durable: bool) -> int:
+        """A commit is done; returns the microseconds that it took. The connection is in use."""
+        took_us = self.meter.note(began_us, calls, durable)
+        if durable:
+            self._sync_us += (took_us - self._sync_us) / 8
+        return took_us
 
     # ── on the thread ──
 
@@ -326,7 +343,7 @@ class Writer:
             log.exception("write failed", extra={"fields": {"step": calls[0].step.name}})
             return [Commit(in_order, [None], error)]
         if self._checkpoints.commits > commits:
-            self.meter.note(began_us, len(calls) - len(reads), self._synchronous == "FULL")
+            self._time(began_us, len(calls) - len(reads), self._synchronous == "FULL")
         self._recover(commits)
         return [Commit(in_order, outcomes)]
 
