@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import apsw
@@ -18,6 +19,7 @@ import pytest
 from trust.disk import Disk
 
 from zizq.policy import Defaults
+from zizq.store.base import CommitMode
 from zizq.store.opening import check_store
 from zizq.store.sqlite import checkpoints, upkeep
 from zizq.store.sqlite.checkpoints import AHEAD_PAGES, Checkpoints
@@ -34,10 +36,10 @@ WITHIN_S = 30
 
 
 @asynccontextmanager
-async def bench_at(place: Path) -> AsyncIterator[tuple[Bench, Any]]:
-    """A store, and what looks after its log."""
+async def bench_at(place: Path, mode: CommitMode = CommitMode.FSYNC) -> AsyncIterator[tuple[Bench, Any]]:
+    """A store whose enqueues have a commit mode, and what looks after its log."""
     listener = Recorder()
-    store = SqliteStore(place, Defaults(), LoadedDice())
+    store = SqliteStore(place, Defaults(), LoadedDice(), enqueue_mode=mode)
     await store.open(listener)
     try:
         yield Bench(store, listener, LoadedDice()), store._checkpoints
@@ -163,10 +165,59 @@ async def test_the_database_is_synced_before_the_rest_is_left_to_a_commit(
     assert done[:3] == [("copy", "zizq-checkpoint"), ("sync", "zizq-checkpoint"), ("copy", "zizq-writer")]
 
 
-async def test_a_sync_of_the_database_that_fails_leaves_the_log_in_doubt_until_it_is_mended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_a_log_that_no_commit_syncs_is_synced_a_piece_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "PAGES", 50)
+    monkeypatch.setattr(checkpoints, "SYNCED_PAGES", 20)
+    async with bench_at(tmp_path, CommitMode.BUFFERED) as (bench, log):
+        synced: SimpleQueue[tuple[int, str]] = SimpleQueue()
+        monkeypatch.setattr(
+            os, "fdatasync", lambda file: synced.put((os.fstat(file).st_ino, threading.current_thread().name))
+        )
+        for _ in range(3):
+            before = log._pages
+            while log._pages - before < 20:
+                assert synced.empty()
+                await bench.enqueue(bench.job())
+            seen = await asyncio.to_thread(synced.get, timeout=WITHIN_S)
+            assert seen == (log_of(bench.store._path).stat().st_ino, "zizq-checkpoint")
+
+
+async def test_a_log_whose_commits_are_synced_is_not_synced_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "SYNCED_PAGES", 20)
+    async with bench_at(tmp_path) as (bench, log):
+        with monkeypatch.context() as patched:
+            patched.setattr(log, "_wanted", None)  # nobody is to be told
+            while log._pages < 100:
+                await bench.enqueue(bench.job())
+
+
+async def test_a_log_that_begins_anew_is_synced_from_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench_at(tmp_path, CommitMode.BUFFERED) as (bench, log):
+        while log._pages < 100:
+            await bench.enqueue(bench.job())
+        log._synced = log._pages
+        await asyncio.to_thread(log.copy_early)
+        await bench.enqueue(bench.job())
+        assert log._synced <= log._pages < 100
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "many"), [(CommitMode.FSYNC, "PAGES", 50), (CommitMode.BUFFERED, "SYNCED_PAGES", 20)]
+)
+async def test_a_sync_beside_commits_that_fails_leaves_the_log_in_doubt_until_it_is_mended(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    mode: CommitMode,
+    name: str,
+    many: int,
+) -> None:
+    monkeypatch.setattr(checkpoints, name, many)
     failed = threading.Event()
     sync = os.fdatasync
 
@@ -177,7 +228,7 @@ async def test_a_sync_of_the_database_that_fails_leaves_the_log_in_doubt_until_i
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fdatasync", fail_once)
-    async with bench_at(tmp_path) as (bench, _):
+    async with bench_at(tmp_path, mode) as (bench, _):
         ids: list[str] = []
         for _ in range(1000):
             ids += await bench.enqueue(bench.job(payload=LARGE))

@@ -34,6 +34,25 @@ async def test_a_buffered_enqueue_that_comes_alone_is_committed_on_the_event_loo
         await bench.store.close()
 
 
+async def test_few_jobs_are_deleted_on_the_event_loop_once_they_have_succeeded(tmp_path: Path) -> None:
+    bench = await buffered(tmp_path)
+    try:
+        ids = await bench.enqueue(*(bench.job() for _ in range(2 * writer.FEW + 2)))
+        taken = await bench.take(len(ids) + 1)
+        seen = threads_of(bench.store)
+        await bench.store.succeed([job.id for job in taken[: writer.FEW]], NOW)
+        assert seen == [HERE]
+        await asyncio.sleep(0)
+        await bench.store.succeed([job.id for job in taken[writer.FEW : 2 * writer.FEW + 1]], NOW)
+        await asyncio.sleep(0)
+        # One that fails is written, with its error: that is more than one statement.
+        await bench.fail(taken[-1].id)
+        assert seen == [HERE, THERE, THERE]
+        assert await bench.page_ids() == [job.id for job in taken[2 * writer.FEW + 1 :]]
+    finally:
+        await bench.store.close()
+
+
 async def test_where_one_came_alone_the_next_is_answered_without_another_turn_of_the_loop(tmp_path: Path) -> None:
     bench = await buffered(tmp_path)
     try:
@@ -260,6 +279,7 @@ async def test_where_others_are_about_the_disk_is_left_to_the_thread(
         else:
             [job] = await bench.take(1)
             await bench.store.succeed([job.id], NOW)
+            await asyncio.sleep(0)
         seen.clear()
         for _ in range(writer.LONE + 1):
             await bench.enqueue(bench.job())

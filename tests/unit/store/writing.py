@@ -53,11 +53,11 @@ def refuse(store: SqliteStore, error: type[Exception]) -> None:
 
 
 def threads_of(store: SqliteStore) -> list[str]:
-    """The threads that insert jobs, as they do it."""
+    """The threads that insert, update and delete jobs, as they do it."""
     seen: list[str] = []
 
     def note(cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
-        if sql.startswith("INSERT INTO jobs"):
+        if any(words in sql for words in ("INSERT INTO jobs", "UPDATE jobs", "DELETE FROM jobs")):
             seen.append(threading.current_thread().name)
         return True
 

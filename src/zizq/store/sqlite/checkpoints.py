@@ -7,6 +7,9 @@ and begins anew. Were the last part left to the thread as well, a busy writer wo
 the log would grow for ever. The thread syncs the database too: SQLite leaves that to whoever copies the last of it, who
 would be that commit.
 
+Before a copy all of the log must be on disk. Where no commit waits for that, the thread syncs it a piece at a time, as
+it grows: 32 MB at once keep the disk busy for 30 ms, in which each commit takes several times as long.
+
 A sync of bytes that make a file longer has the file system write its own journal as well, which takes as long again. So
 before durable commits need it, zeros are written behind the log, and they write over those.
 
@@ -45,6 +48,8 @@ KEPT_BYTES = 64 * 2**20
 """What the file of a log that begins anew may keep."""
 PIECE_PAGES = 1024
 """Pages by which a commit shortens it, 4 MB mostly: one to three milliseconds."""
+SYNCED_PAGES = 512
+"""Pages that commits may leave unsynced, 2 MB mostly, until the thread syncs them."""
 AHEAD_PAGES = 256
 """Pages that the file of the log has room for before durable commits need them."""
 CUT_WAIT_MS = 20
@@ -68,8 +73,9 @@ class Checkpoints:
         self._copying = False
         self._copied = False
         self._next_at = PAGES
-        # In the log after the last commit.
+        # In the log after the last commit, and so many of them are synced, or will be.
         self._pages = 0
+        self._synced = 0
         self._page_size: int = writer.execute("PRAGMA page_size").get
         self._usual = KEPT_BYTES // (self._page_size + FRAME)
         # How many the file of the log may keep, and for how many it has room.
@@ -167,6 +173,11 @@ class Checkpoints:
         self.commits += 1
         self._is_new = False
         self._pages = pages
+        # A log that begins anew has less in it than was synced.
+        self._synced = pages if self.is_durable else min(self._synced, pages)
+        if pages - self._synced >= SYNCED_PAGES:
+            self._synced = pages
+            self._wanted.release()
         self._room = max(self._room, pages)
         self._is_long = self._room > max(pages, self._kept)
         if self._copied or self._is_long:
@@ -226,6 +237,9 @@ class Checkpoints:
     def _run(self) -> None:
         db: apsw.Connection | None = None
         while self._wanted.acquire() and not self._stopping:
+            if not self._copying:
+                self._sync_log()
+                continue
             db = db or self._connect()
             if db is not None and self._copy_most(db):
                 self._copied = True
@@ -239,7 +253,7 @@ class Checkpoints:
         """Copy the log until little has come meanwhile, and sync it; whether the disk let it."""
         for _ in range(PASSES):
             done = self._copy(db)
-            if done is None or not self._sync():
+            if done is None or not self._sync(self._file):
                 return False
             _, copied = done
             if self._pages - copied <= REST_PAGES or self._stopping:
@@ -279,10 +293,23 @@ class Checkpoints:
             self.on_doubt()
         return None
 
-    def _sync(self) -> bool:
-        """Sync the database, so that whoever copies the rest has little to wait for; whether the disk let it."""
+    def _sync_log(self) -> None:
+        """Sync the log, so that whoever copies it has little to wait for."""
         try:
-            os.fdatasync(self._file)
+            # There are no locks on it that would end with it.
+            file = os.open(log_of(self._path), os.O_RDONLY)
+        except OSError as error:
+            _complain(error)
+            return
+        try:
+            self._sync(file)
+        finally:
+            os.close(file)
+
+    def _sync(self, file: int) -> bool:
+        """Sync the log or the database; whether the disk let it."""
+        try:
+            os.fdatasync(file)
         except OSError as error:
             _complain(error)
             self.in_doubt = True

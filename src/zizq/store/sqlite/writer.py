@@ -14,10 +14,10 @@ Two rules make the answers safe to act on:
    at once, which the writer calls itself. The caller that waits may be gone by then: a client that hangs up must not
    leave a committed job unknown to the windows.
 
-A call that comes alone would spend most of its time on waking the thread and being woken by it. So an enqueue of few
-jobs runs on the event loop, where nothing is with the thread: one that waits for no disk, and one that waits for a
-quick disk where there is nobody but the caller who enqueues one after the other. Whatever is not plain about it is left
-to the thread. Both rules hold: its answer follows its commit, and no other is between.
+A call that comes alone would spend most of its time on waking the thread and being woken by it. So few jobs are
+enqueued or settled on the event loop, where nothing is with the thread: by one statement that waits for no disk, or for
+a quick one where there is nobody but the caller who enqueues one after the other. All else is left to the thread. Both
+rules hold: the answer follows the commit, and no other is between.
 
 A disk that refuses writes, or lies, is told of in docs/decisions/disk-faults.md.
 """
@@ -49,7 +49,7 @@ log = logging.getLogger("zizq.store")
 PROBE_S = 1.0
 """While writes are refused, one is tried after so much silence."""
 FEW = 40
-"""Jobs that an enqueue has at most to be carried out on the event loop: half a millisecond. So many join a request of a
+"""Jobs that are enqueued or settled on the event loop at most: half a millisecond. So many join a request of a
 client's, of which there are two at a time, each of which somebody waits for."""
 SLOW_US = 20_000
 """Two commits in a row on the event loop that take longer show that the disk is busy; one may show a busy processor."""
@@ -215,12 +215,13 @@ class Writer:
     def _is_short(self, call: Call) -> bool:
         """Whether a call is sooner done than handed over, and keeps nobody else waiting."""
         return (
-            call.step is Step.ENQUEUE
+            call.step in (Step.ENQUEUE, Step.SETTLE)
             and (not call.durable or (self._lone > LONE and self._sync_us < QUICK_US))
             and len(call.argument) <= FEW
             and not self._away
             and self.trouble is None
             and self._checkpoints.is_calm
+            and self._statements.is_one(call.step, [call.argument])
         )
 
     def _run_here(self, call: Call) -> bool:
