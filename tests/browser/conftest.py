@@ -12,9 +12,9 @@ import pytest
 from browser.stage import CHROMIUM, Stage, Theatre
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def theatre() -> Iterator[Theatre]:
-    """The stage with its thread, for this folder alone: it would keep a million jobs and a browser beside other tests.
+    """The stage with its thread. It is there to the end of the session, and so these tests come last.
 
     CI must have a browser; elsewhere its tests are skipped without one.
     """
@@ -34,9 +34,9 @@ def stage(theatre: Theatre) -> Stage:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run these tests in a row, so that the stage is made once.
+    """Run these tests last: the stage keeps a million jobs and a browser, which is none of the business of others.
 
-    The one that comes first has the time to fill the store, also where others keep the machine busy.
+    The one that comes first has the time to fill the store, also where other programs keep the machine busy.
     """
     ours = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
     for item in ours:

@@ -181,13 +181,12 @@ async def set_crons(app: App) -> None:
 async def running_browser() -> AsyncIterator[Browser]:
     """A browser with its driver. It is no part of what is tested: one that does not close ends with our process."""
     driver = async_playwright()
-    browser = await (await driver.start()).chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    playwright = await driver.start()
     try:
-        yield browser
+        yield await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
     finally:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSING_S):
-                await browser.close()
                 await driver.__aexit__()
 
 

@@ -1,4 +1,4 @@
-"""An enqueue that comes alone: it is committed on the event loop, where that keeps nobody else waiting."""
+"""Few jobs, enqueued or settled alone: that commits on the event loop, where it keeps no other write waiting."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 from trust.disk import Disk
 
@@ -174,18 +175,29 @@ async def test_the_event_loop_does_not_wait_for_a_lock(tmp_path: Path) -> None:
         await bench.store.close()
 
 
-async def test_two_slow_commits_send_the_next_ones_to_the_thread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_slow_commit_sends_the_next_ones_to_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = await buffered(tmp_path)
     try:
         seen = threads_of(bench.store)
-        monkeypatch.setattr("zizq.store.sqlite.writer.SLOW_US", -1)
-        monkeypatch.setattr("zizq.store.sqlite.writer.REST", 2**40)
-        for _ in range(4):
+        monkeypatch.setattr(writer, "SLOW_US", -1)
+        monkeypatch.setattr(writer, "REST", 2**40)
+        for _ in range(3):
             await bench.enqueue(bench.job())
             await asyncio.sleep(0)
-        assert seen == [HERE, HERE, THERE, THERE]
+        assert seen == [HERE, THERE, THERE]
+    finally:
+        await bench.store.close()
+
+
+async def test_heavy_jobs_are_left_to_the_thread(tmp_path: Path) -> None:
+    bench = await buffered(tmp_path)
+    try:
+        seen = threads_of(bench.store)
+        # MessagePack's header of a text takes three bytes.
+        for size in (writer.MOST_BYTES // 2 - 3, writer.MOST_BYTES // 2 - 2):
+            await bench.enqueue(*(bench.job(payload=msgspec.msgpack.encode("x" * size)) for _ in range(2)))
+            await asyncio.sleep(0)
+        assert seen == [HERE, THERE]
     finally:
         await bench.store.close()
 
@@ -199,11 +211,38 @@ async def test_a_commit_on_the_event_loop_that_fails_is_tried_by_the_thread_and_
         assert bench.store.trouble() is not None
         bench.store._writer._db.exec_trace = None
         seen = threads_of(bench.store)
+        # For a while all is left to the thread.
+        for _ in range(2):
+            await bench.enqueue(bench.job())
+            await asyncio.sleep(0)
+        bench.store._writer._rest_until_us = 0
         await bench.enqueue(bench.job())
-        await bench.enqueue(bench.job())
-        assert seen == [THERE, HERE]
-        assert len(await bench.take(9)) == 3
+        assert seen == [THERE, THERE, HERE]
+        assert len(await bench.take(9)) == 4
     finally:
+        await bench.store.close()
+
+
+async def test_what_fails_on_the_event_loop_is_tried_there_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SLOW_US", 3_600_000_000)
+    bench = await buffered(tmp_path)
+    try:
+        await bench.enqueue(bench.job())
+        await asyncio.sleep(0)
+        tried: list[str] = []
+
+        def fail(cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
+            tried.append(threading.current_thread().name)
+            raise apsw.FullError("the disk is full")
+
+        bench.store._writer._db.exec_trace = fail
+        with pytest.raises(Unavailable, match="the disk is full"):
+            await bench.enqueue(bench.job())
+        assert tried == [HERE, THERE]
+    finally:
+        bench.store._writer._db.exec_trace = None
         await bench.store.close()
 
 
@@ -236,8 +275,10 @@ async def lone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     Returns:
         The threads that insert jobs from then on.
     """
-    # Whatever the disk of this machine takes.
-    monkeypatch.setattr(writer, "QUICK_US", 3_600_000_000)
+    # Whatever the disk of this machine takes, and although the log has to become longer.
+    for name in ("QUICK_US", "SLOW_US"):
+        monkeypatch.setattr(writer, name, 3_600_000_000)
+    bench.store._checkpoints._room = bench.store._checkpoints._kept
     seen = threads_of(bench.store)
     for _ in range(1 + writer.LONE):
         await bench.enqueue(bench.job())
@@ -285,6 +326,37 @@ async def test_where_others_are_about_the_disk_is_left_to_the_thread(
             await bench.enqueue(bench.job())
             await asyncio.sleep(0)
         assert seen == [THERE] * writer.LONE + [HERE]
+    finally:
+        await bench.store.close()
+
+
+async def test_while_the_log_is_copied_the_disk_is_left_to_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = await opened(tmp_path)
+    try:
+        seen = await lone(bench, monkeypatch)
+        with monkeypatch.context() as patched:
+            patched.setattr(bench.store._checkpoints, "_copying", True)
+            await bench.enqueue(bench.job())
+            await asyncio.sleep(0)
+        await bench.enqueue(bench.job())
+        assert seen == [THERE, HERE]
+    finally:
+        await bench.store.close()
+
+
+async def test_zeros_are_left_to_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = await opened(tmp_path)
+    try:
+        seen = await lone(bench, monkeypatch)
+        log = bench.store._checkpoints
+        log._room = log._pages
+        for _ in range(3):
+            await bench.enqueue(bench.job())
+            await asyncio.sleep(0)
+        assert seen == [HERE, THERE, HERE]
+        assert log._room > log._pages
     finally:
         await bench.store.close()
 

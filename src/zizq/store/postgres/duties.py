@@ -10,8 +10,8 @@ from zizq.store import rows
 from zizq.store.postgres.flight import JOB
 from zizq.store.postgres.parts import Parts
 
-# What is locked is asked for once, as an array: what is joined may be asked again for each row, and then passes over
-# those that are locked by then, and the limit holds for each time alone.
+# What is locked is asked for once, as an array. What is joined may be asked again for each row, then passes over those
+# that this statement has changed by then, and the limit holds for each time alone.
 _PROMOTE = f"""
     UPDATE zizq.jobs j SET status = 1 WHERE j.id = ANY(ARRAY(
         SELECT id FROM zizq.jobs WHERE status = 0 AND ready_at <= $1

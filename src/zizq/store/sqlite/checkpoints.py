@@ -69,7 +69,7 @@ class Checkpoints:
     def __init__(self, path: Path, writer: apsw.Connection) -> None:
         self._path = path
         self._writer = writer
-        self._wanted = threading.Semaphore(0)
+        self._wanted = threading.Event()
         self._copying = False
         self._copied = False
         self._next_at = PAGES
@@ -81,8 +81,8 @@ class Checkpoints:
         # How many the file of the log may keep, and for how many it has room.
         self._kept = self._usual
         self._room = self._pages_in_file()
-        # Whether the next commit has to shorten it.
-        self._is_long = False
+        # Whether the next commit has to shorten it, or to lengthen it for those after it.
+        self._is_long = self._is_full = False
         # To sync by. It stays open for as long as any connection: SQLite's locks end with the first that is closed.
         self._file = os.open(path, os.O_RDONLY)
         self._stopping = False
@@ -100,8 +100,8 @@ class Checkpoints:
         """Why the log can be mended no more; None where it can."""
         self.is_durable = False
         """Whether commits wait for the disk."""
-        self.may_copy = True
-        """Whether a commit that is being made may copy the log."""
+        self.is_in_haste = False
+        """Whether a commit that is being made leaves what is to be done about the log to the next one."""
         # The first commit to an empty log waits for the disk, whatever its mode.
         self._is_new = True
         self.on_doubt: Callable[[], None] = lambda: None
@@ -113,7 +113,7 @@ class Checkpoints:
     def stop(self) -> None:
         """End the thread; what is still in the log is copied when the writer's connection is closed."""
         self._stopping = True
-        self._wanted.release()
+        self._wanted.set()
         self._thread.join()
 
     # ── doubt ──
@@ -151,8 +151,13 @@ class Checkpoints:
 
     @property
     def is_calm(self) -> bool:
-        """Whether the next commit, where it is none that must last, has nothing to wait for."""
-        return not (self._copied or self._is_new or self._is_long or self.in_doubt)
+        """Whether the next commit has nothing to do about the log, and nothing to wait for but what it is to last."""
+        return not (self._copied or self._is_new or self._is_long or self._is_full or self.in_doubt)
+
+    @property
+    def is_copying(self) -> bool:
+        """Whether the thread copies the log just now, which keeps the disk busy."""
+        return self._copying
 
     def close(self) -> None:
         """On the writer's thread, when all other connections are closed: copy the rest of the log, and close."""
@@ -169,33 +174,40 @@ class Checkpoints:
     # ── copying ──
 
     def _on_commit(self, db: apsw.Connection, name: str, pages: int) -> int:
-        """Called in the writer's thread, with the pages in the log after a commit."""
+        """Called by whoever commits, with the pages in the log after it."""
         self.commits += 1
         self._is_new = False
+        self._note_synced(pages)
         self._pages = pages
-        # A log that begins anew has less in it than was synced.
-        self._synced = pages if self.is_durable else min(self._synced, pages)
-        if pages - self._synced >= SYNCED_PAGES:
-            self._synced = pages
-            self._wanted.release()
         self._room = max(self._room, pages)
         self._is_long = self._room > max(pages, self._kept)
+        # Of a log that is short, as that of a store with little to do, no more than it has already.
+        ahead = min(AHEAD_PAGES, pages)
+        self._is_full = self.is_durable and self._room - pages < ahead and pages + 2 * ahead <= self._kept
         if self._copied or self._is_long:
             # Where another is copying just now the next commit does it: this one must not wait for that.
-            if self.may_copy and self._log.acquire(blocking=False):
+            if not self.is_in_haste and self._log.acquire(blocking=False):
                 try:
                     (self._copy_rest if self._copied else self._shorten)(pages)
                 finally:
                     self._log.release()
         elif pages >= self._next_at and not self._copying:
             self._copying = True
-            self._wanted.release()
-        elif self.is_durable:
-            # Of a log that is short, as that of a store with little to do, no more than it has already.
-            ahead = min(AHEAD_PAGES, pages)
-            if self._room - pages < ahead and pages + 2 * ahead <= self._kept:
-                self._lengthen(pages + 2 * ahead)
+            self._wanted.set()
+        elif self._is_full and not self.is_in_haste:
+            self._lengthen(pages + 2 * ahead)
         return apsw.SQLITE_OK
+
+    def _note_synced(self, pages: int) -> None:
+        """So many pages are in the log, all of which a durable commit has synced."""
+        if self.is_durable:
+            self._synced = pages
+        elif pages < self._pages:
+            # It began anew.
+            self._synced = 0
+        if pages - self._synced >= SYNCED_PAGES:
+            self._synced = pages
+            self._wanted.set()
 
     def _copy_rest(self, pages: int) -> None:
         self._copied = False
@@ -220,7 +232,7 @@ class Checkpoints:
 
     def _lengthen(self, room: int) -> None:
         """Make room for so many pages in the log's file."""
-        self._room = room
+        self._room, self._is_full = room, False
         # Where the disk is full the commit that needs the room says so.
         with suppress(apsw.Error):
             # Nobody else may write meanwhile, from whatever process, nor cut the log.
@@ -236,7 +248,7 @@ class Checkpoints:
 
     def _run(self) -> None:
         db: apsw.Connection | None = None
-        while self._wanted.acquire() and not self._stopping:
+        while self._is_wanted():
             if not self._copying:
                 self._sync_log()
                 continue
@@ -248,6 +260,13 @@ class Checkpoints:
             self._copying = False
         if db is not None:
             db.close()
+
+    def _is_wanted(self) -> bool:
+        """Wait until there is something to do; False where that is to stop."""
+        self._wanted.wait()
+        # Before anything is looked at: what is wanted from now on is heard the next time.
+        self._wanted.clear()
+        return not self._stopping
 
     def _copy_most(self, db: apsw.Connection) -> bool:
         """Copy the log until little has come meanwhile, and sync it; whether the disk let it."""
@@ -295,6 +314,9 @@ class Checkpoints:
 
     def _sync_log(self) -> None:
         """Sync the log, so that whoever copies it has little to wait for."""
+        if self.in_doubt:
+            # That says nothing of what was not written.
+            return
         try:
             # There are no locks on it that would end with it.
             file = os.open(log_of(self._path), os.O_RDONLY)

@@ -49,15 +49,17 @@ log = logging.getLogger("zizq.store")
 PROBE_S = 1.0
 """While writes are refused, one is tried after so much silence."""
 FEW = 40
-"""Jobs that are enqueued or settled on the event loop at most: half a millisecond. So many join a request of a
-client's, of which there are two at a time, each of which somebody waits for."""
-SLOW_US = 20_000
-"""Two commits in a row on the event loop that take longer show that the disk is busy; one may show a busy processor."""
+"""Jobs that are enqueued or settled on the event loop at most: half a millisecond, where they are light. So many join
+a request of a client's, of which there are two at a time, each of which somebody waits for."""
+MOST_BYTES = 64 * 1024
+"""Bytes that their payloads have together, at most."""
+SLOW_US = 10_000
+"""A commit on the event loop that takes longer: the disk is busy, or the jobs are heavy."""
 REST = 10
 """So many times as long all commits are then left to the thread."""
 LONE = 8
 """After so many enqueues in a row with no other call beside them there is one caller, who waits for each of them: no
-other does while the event loop waits for the disk."""
+other write does while the event loop waits for the disk."""
 QUICK_US = 1000
 """What commits that wait for the disk take on average where the event loop may wait for it."""
 SETTLED = 1000
@@ -117,7 +119,7 @@ class Writer:
     """Runs calls on a connection of its own thread.
 
     Args:
-        statements: The steps, on a connection that is used by the thread alone from `start` on.
+        statements: The steps, on a connection that nobody else uses from `start` on.
         checkpoints: What looks after its log.
         batch: How many calls of a step share a commit at most.
         on_enqueued: Called on the event loop with the jobs that a commit has added, before their callers are answered.
@@ -153,7 +155,6 @@ class Writer:
         checkpoints.on_doubt = lambda: self._inbox.put([])
         # How many calls are with the thread, or were carried out there and not heard of here.
         self._away = 0
-        self._was_slow = False
         self._rest_until_us = 0
         # Held by whoever uses the connection.
         self._using = threading.Lock()
@@ -213,16 +214,21 @@ class Writer:
             self._inbox.put(calls)
 
     def _is_short(self, call: Call) -> bool:
-        """Whether a call is sooner done than handed over, and keeps nobody else waiting."""
+        """Whether a call is sooner done than handed over, and keeps no other write waiting."""
         return (
             call.step in (Step.ENQUEUE, Step.SETTLE)
-            and (not call.durable or (self._lone > LONE and self._sync_us < QUICK_US))
+            and (not call.durable or self._is_lone())
             and len(call.argument) <= FEW
             and not self._away
             and self.trouble is None
             and self._checkpoints.is_calm
             and self._statements.is_one(call.step, [call.argument])
+            and (call.step is Step.SETTLE or sum(len(job.payload or b"") for job in call.argument) <= MOST_BYTES)
         )
+
+    def _is_lone(self) -> bool:
+        """Whether an enqueue may wait for the disk on the event loop."""
+        return self._lone > LONE and self._sync_us < QUICK_US and not self._checkpoints.is_copying
 
     def _run_here(self, call: Call) -> bool:
         """Run a call on the event loop, waiting for a quick disk at most; whether it is done. Else nothing happened."""
@@ -230,30 +236,30 @@ class Writer:
         # The thread may look after itself just now.
         if began_us < self._rest_until_us or not self._using.acquire(blocking=False):
             return False
-        # Neither for a copy of the log nor for a lock, as one has it who cuts the log.
-        self._checkpoints.may_copy = False
-        self._db.set_busy_timeout(0)
         try:
+            # It does nothing about the log, and waits for no lock, as one has it who cuts the log.
+            self._checkpoints.is_in_haste = True
+            self._db.set_busy_timeout(0)
             self._set_durable(call.durable)
             # A statement alone, which is a transaction already.
             outcomes = self._statements.run(call.step, [call.argument])
         except Exception as error:
             # The thread tries again, and says what is wrong. It makes sure of what a failed sync leaves in doubt.
             self._checkpoints.note(error)
+            self._rest_until_us = began_us + REST * SLOW_US
             return False
         finally:
             self._db.set_busy_timeout(BUSY_MS)
-            self._checkpoints.may_copy = True
+            self._checkpoints.is_in_haste = False
             self._using.release()
         took_us = self._time(began_us, 1, call.durable)
-        was_slow, self._was_slow = self._was_slow, took_us > SLOW_US
-        if was_slow and self._was_slow:
+        if took_us > SLOW_US:
             self._rest_until_us = began_us + REST * took_us
         self._deliver([Commit([call], outcomes)])
         return True
 
     def _time(self, began_us: int, calls: int, durable: bool) -> int:
-        """A commit is done; returns the microseconds that it took. The connection is in use."""
+        """A commit is done; returns the microseconds that it took."""
         took_us = self.meter.note(began_us, calls, durable)
         if durable:
             self._sync_us += (took_us - self._sync_us) / 8
