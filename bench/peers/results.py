@@ -6,6 +6,7 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from bench import report
@@ -25,19 +26,19 @@ class Results:
     """The figures of one run, or of several that were put together.
 
     Args:
-        commands: What was run, and on which machine.
+        commands: What was run, and on which machine, with the figures that come of it, as `system: figure`.
         samples: Of each system, as it was set, of each figure: one number a round.
         failures: What could not be measured, and why.
     """
 
-    commands: list[str] = field(default_factory=list)
+    commands: dict[str, list[str]] = field(default_factory=dict)
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, command: str) -> Results:
         """Of a run that begins."""
-        return cls([f"`{command}` ({report.machine()})"])
+        return cls({f"`{command}` ({report.machine()})": []})
 
     @classmethod
     def load(cls, file: Path = FILE) -> Results:
@@ -45,8 +46,11 @@ class Results:
         return cls(**json.loads(file.read_text())) if file.exists() else cls()
 
     def add(self, system: str, figures: Mapping[str, float]) -> None:
-        """Take in what a turn gave."""
+        """Take in what a turn of a run gave."""
+        [names] = self.commands.values()
         for figure, value in figures.items():
+            if (name := f"{system}: {figure}") not in names:
+                names.append(name)
             self.samples.setdefault(system, {}).setdefault(figure, []).append(round(value, 9))
 
     def failed(self, system: str, shape: str, why: str) -> None:
@@ -54,18 +58,21 @@ class Results:
         self.failures[f"{system}, {shape}"] = why
 
     def merge(self, newer: Results) -> Results:
-        """These, with the newer ones in place of those that they measured again."""
+        """These, with the newer ones in place of those that they measured again; a command that has none left goes."""
         samples = {system: dict(figures) for system, figures in self.samples.items()}
         for system, figures in newer.samples.items():
             samples.setdefault(system, {}).update(figures)
         measured = {f"{system}, " for system in newer.samples}
         kept = {name: why for name, why in self.failures.items() if not any(name.startswith(one) for one in measured)}
-        return Results([*self.commands, *newer.commands], samples, kept | newer.failures)
+        again = set(chain.from_iterable(newer.commands.values()))
+        left = {command: [name for name in names if name not in again] for command, names in self.commands.items()}
+        commands = {command: names for command, names in left.items() if names}
+        return Results(commands | newer.commands, samples, kept | newer.failures)
 
     def save(self, file: Path = FILE) -> None:
         """Keep them."""
         file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
+        file.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     def median(self, system: str, figure: str) -> float | None:
         """The figure of the middle round."""

@@ -22,7 +22,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def results(**figures: list[float]) -> Results:
-    return Results(["`python -m bench peers`"], {"zizq": dict(figures), "rq": dict(figures)})
+    return Results({"`python -m bench peers`": []}, {"zizq": dict(figures), "rq": dict(figures)})
 
 
 def order(**said: object) -> Order:
@@ -65,11 +65,17 @@ def test_every_system_has_its_file_and_three_workers(name: str) -> None:
 
 
 def test_newer_results_replace_what_they_measured_again() -> None:
-    old = Results(["a"], {"rq": {"one": [1.0], "many": [2.0]}}, {"rq, io": "ended", "saq, io": "ended"})
-    new = Results(["b"], {"rq": {"one": [9.0]}})
-    merged = old.merge(new)
-    assert merged.samples == {"rq": {"one": [9.0], "many": [2.0]}}
-    assert merged.commands == ["a", "b"]
+    old = Results({"a": []})
+    old.add("rq", {"one": 1.0})
+    older = Results({"b": []}, failures={"rq, io": "ended", "saq, io": "ended"})
+    older.add("rq", {"one": 3.0, "many": 2.0})
+    new = Results({"c": []})
+    for _ in range(2):
+        new.add("rq", {"one": 9.0})
+    merged = older.merge(old).merge(new)
+    assert merged.samples == {"rq": {"one": [9.0, 9.0], "many": [2.0]}}
+    # What has nothing left that stands is not named.
+    assert merged.commands == {"b": ["rq: many"], "c": ["rq: one"]}
     assert merged.failures == {"saq, io": "ended"}
 
 
@@ -89,8 +95,8 @@ def test_the_page_names_command_versions_durability_and_what_failed() -> None:
 
 
 def test_a_page_of_a_trial_says_so() -> None:
-    assert "This was a trial" in page.page(Results(["`python -m bench peers --size 0.02`"]), {})
-    assert "This was a trial" not in page.page(Results(["`python -m bench peers`"]), {})
+    assert "This was a trial" in page.page(Results({"`python -m bench peers --size 0.02`": []}), {})
+    assert "This was a trial" not in page.page(Results({"`python -m bench peers`": []}), {})
 
 
 def test_durability_stands_beside_every_figure() -> None:
@@ -101,12 +107,12 @@ def test_durability_stands_beside_every_figure() -> None:
 
 
 def test_a_system_without_bulk_says_so() -> None:
-    text = page.page(Results(["x"], {"celery": {"one": [1.0]}}), {})
+    text = page.page(Results({"x": []}, {"celery": {"one": [1.0]}}), {})
     assert "| no bulk |" in text
 
 
 def test_synced_figures_stand_in_a_table_of_their_own() -> None:
-    text = page.page(Results(["x"], {key("rq", True): {"one": [77.0]}}), {})
+    text = page.page(Results({"x": []}, {key("rq", True): {"one": [77.0]}}), {})
     assert f"| RQ | {ALL['rq'].server.synced} | 77 |" in text
 
 
