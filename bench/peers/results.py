@@ -6,7 +6,6 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from pathlib import Path
 
 from bench import report
@@ -26,7 +25,8 @@ class Results:
     """The figures of one run, or of several that were put together.
 
     Args:
-        commands: What was run, and on which machine, with the figures that come of it, as `system: figure`.
+        commands: What was run, and on which machine, with the figures that stand of it, as `system: figure`; those of a
+            run that was not merged are all of its samples, and not told.
         samples: Of each system, as it was set, of each figure: one number a round.
         failures: What could not be measured, and why.
     """
@@ -46,11 +46,8 @@ class Results:
         return cls(**json.loads(file.read_text())) if file.exists() else cls()
 
     def add(self, system: str, figures: Mapping[str, float]) -> None:
-        """Take in what a turn of a run gave."""
-        [names] = self.commands.values()
+        """Take in what a turn gave."""
         for figure, value in figures.items():
-            if (name := f"{system}: {figure}") not in names:
-                names.append(name)
             self.samples.setdefault(system, {}).setdefault(figure, []).append(round(value, 9))
 
     def failed(self, system: str, shape: str, why: str) -> None:
@@ -58,16 +55,16 @@ class Results:
         self.failures[f"{system}, {shape}"] = why
 
     def merge(self, newer: Results) -> Results:
-        """These, with the newer ones in place of those that they measured again; a command that has none left goes."""
+        """These, with those of a run in place of what it measured again; a command of which nothing is left goes."""
         samples = {system: dict(figures) for system, figures in self.samples.items()}
         for system, figures in newer.samples.items():
             samples.setdefault(system, {}).update(figures)
         measured = {f"{system}, " for system in newer.samples}
         kept = {name: why for name, why in self.failures.items() if not any(name.startswith(one) for one in measured)}
-        again = set(chain.from_iterable(newer.commands.values()))
+        again = [f"{system}: {figure}" for system, figures in newer.samples.items() for figure in figures]
         left = {command: [name for name in names if name not in again] for command, names in self.commands.items()}
         commands = {command: names for command, names in left.items() if names}
-        return Results(commands | newer.commands, samples, kept | newer.failures)
+        return Results(commands | dict.fromkeys(newer.commands, again), samples, kept | newer.failures)
 
     def save(self, file: Path = FILE) -> None:
         """Keep them."""

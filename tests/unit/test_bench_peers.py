@@ -72,7 +72,7 @@ def test_newer_results_replace_what_they_measured_again() -> None:
     new = Results({"c": []})
     for _ in range(2):
         new.add("rq", {"one": 9.0})
-    merged = older.merge(old).merge(new)
+    merged = Results().merge(older).merge(old).merge(new)
     assert merged.samples == {"rq": {"one": [9.0, 9.0], "many": [2.0]}}
     # What has nothing left that stands is not named.
     assert merged.commands == {"b": ["rq: many"], "c": ["rq: one"]}

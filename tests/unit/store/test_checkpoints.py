@@ -18,16 +18,14 @@ import apsw
 import pytest
 from trust.disk import Disk
 
-from zizq.policy import Defaults
+from unit.store.writing import bench_at
 from zizq.store.base import CommitMode
 from zizq.store.opening import check_store
 from zizq.store.sqlite import checkpoints, upkeep
 from zizq.store.sqlite.checkpoints import AHEAD_PAGES, Checkpoints
 from zizq.store.sqlite.mending import FRAME, log_of, shorten
 from zizq.store.sqlite.schema import PAGE_SIZE
-from zizq.store.sqlite.store import SqliteStore
-from zizq.testing.bench import NOW, Bench, Recorder
-from zizq.testing.clock import LoadedDice
+from zizq.testing.bench import NOW, Bench
 
 LARGE = bytes([0xC5]) + (9000).to_bytes(2, "big") + bytes(9000)
 """A payload of a few pages."""
@@ -36,19 +34,14 @@ WITHIN_S = 30
 
 
 @asynccontextmanager
-async def bench_at(place: Path, mode: CommitMode = CommitMode.FSYNC) -> AsyncIterator[tuple[Bench, Any]]:
+async def log_at(place: Path, mode: CommitMode = CommitMode.FSYNC) -> AsyncIterator[tuple[Bench, Any]]:
     """A store whose enqueues have a commit mode, and what looks after its log."""
-    listener = Recorder()
-    store = SqliteStore(place, Defaults(), LoadedDice(), enqueue_mode=mode)
-    await store.open(listener)
-    try:
-        yield Bench(store, listener, LoadedDice()), store._checkpoints
-    finally:
-        await store.close()
+    async with bench_at(place, enqueue_mode=mode) as bench:
+        yield bench, bench.store._checkpoints  # type: ignore[attr-defined]
 
 
 async def test_a_commit_does_not_wait_for_another_who_copies(tmp_path: Path) -> None:
-    async with bench_at(tmp_path) as (bench, log):
+    async with log_at(tmp_path) as (bench, log):
         log._copied = True
         with log._log:
             await asyncio.wait_for(bench.enqueue(bench.job()), WITHIN_S)
@@ -75,7 +68,7 @@ async def test_a_commit_has_little_to_copy_whatever_came_during_the_copy_before(
         return done
 
     monkeypatch.setattr(Checkpoints, "_checkpoint", staticmethod(held))
-    async with bench_at(tmp_path) as (bench, _):
+    async with log_at(tmp_path) as (bench, _):
         while not copied.is_set():
             await bench.enqueue(bench.job(payload=LARGE))
         # Many: the log may have begun anew.
@@ -88,7 +81,7 @@ async def test_a_commit_has_little_to_copy_whatever_came_during_the_copy_before(
 
 
 async def test_the_writer_lets_a_cut_of_the_log_pass_before_it_begins(tmp_path: Path) -> None:
-    async with bench_at(tmp_path) as (bench, log):
+    async with log_at(tmp_path) as (bench, log):
         began = threading.Event()
 
         def note(cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
@@ -107,7 +100,7 @@ async def test_the_log_is_cut_where_no_commit_can_be_in_its_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy, cut_while_held = Checkpoints._checkpoint, []
-    async with bench_at(tmp_path) as (bench, log):
+    async with log_at(tmp_path) as (bench, log):
 
         def noted(db: apsw.Connection, mode: int) -> tuple[int, int]:
             if mode == apsw.SQLITE_CHECKPOINT_TRUNCATE:
@@ -127,7 +120,7 @@ async def test_a_compaction_shortens_the_file_a_little_at_a_time(
     monkeypatch.setattr(upkeep, "TRIM_PAGES", 32)
     monkeypatch.setattr(upkeep, "COPY_EVERY", 2)
     with Disk() as disk:
-        async with bench_at(tmp_path) as (bench, _):
+        async with log_at(tmp_path) as (bench, _):
             ids = await bench.enqueue(*(bench.job(payload=LARGE) for _ in range(300)))
             await bench.take(300)
             await bench.store.succeed(ids, NOW)
@@ -159,7 +152,7 @@ async def test_the_database_is_synced_before_the_rest_is_left_to_a_commit(
     monkeypatch.setattr(Checkpoints, "_checkpoint", staticmethod(noted_copy))
     monkeypatch.setattr(os, "fdatasync", noted_sync)
     database = tmp_path / "data" / "jobs.db"
-    async with bench_at(tmp_path) as (bench, _):
+    async with log_at(tmp_path) as (bench, _):
         while ("copy", "zizq-writer") not in done:
             await bench.enqueue(bench.job(payload=LARGE))
     assert done[:3] == [("copy", "zizq-checkpoint"), ("sync", "zizq-checkpoint"), ("copy", "zizq-writer")]
@@ -169,7 +162,7 @@ async def test_a_log_that_no_commit_syncs_is_synced_a_piece_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "SYNCED_PAGES", 20)
-    async with bench_at(tmp_path, CommitMode.BUFFERED) as (bench, log):
+    async with log_at(tmp_path, CommitMode.BUFFERED) as (bench, log):
         synced: SimpleQueue[tuple[int, str]] = SimpleQueue()
         monkeypatch.setattr(
             os, "fdatasync", lambda file: synced.put((os.fstat(file).st_ino, threading.current_thread().name))
@@ -187,7 +180,7 @@ async def test_what_is_to_be_synced_while_a_sync_goes_on_is_synced_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "SYNCED_PAGES", 10)
-    async with bench_at(tmp_path, CommitMode.BUFFERED) as (bench, log):
+    async with log_at(tmp_path, CommitMode.BUFFERED) as (bench, log):
         begun: SimpleQueue[int] = SimpleQueue()
         may_end = threading.Semaphore(0)
 
@@ -207,7 +200,7 @@ async def test_what_is_to_be_synced_while_a_sync_goes_on_is_synced_once(
 
 
 async def test_a_log_in_doubt_is_mended_and_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with bench_at(tmp_path, CommitMode.BUFFERED) as (bench, log):
+    async with log_at(tmp_path, CommitMode.BUFFERED) as (bench, log):
         await bench.enqueue(bench.job())
         with monkeypatch.context() as patched:
             patched.setattr(os, "fdatasync", None)
@@ -219,7 +212,7 @@ async def test_a_log_whose_commits_are_synced_is_not_synced_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "SYNCED_PAGES", 20)
-    async with bench_at(tmp_path) as (bench, log):
+    async with log_at(tmp_path) as (bench, log):
         with monkeypatch.context() as patched:
             patched.setattr(log, "_wanted", None)  # nobody is to be told
             while log._pages < 100:
@@ -229,7 +222,7 @@ async def test_a_log_whose_commits_are_synced_is_not_synced_again(
 async def test_a_log_that_begins_anew_is_synced_from_its_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with bench_at(tmp_path, CommitMode.BUFFERED) as (bench, log):
+    async with log_at(tmp_path, CommitMode.BUFFERED) as (bench, log):
         while log._pages < 100:
             await bench.enqueue(bench.job())
         log._synced = log._pages
@@ -260,7 +253,7 @@ async def test_a_sync_beside_commits_that_fails_leaves_the_log_in_doubt_until_it
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fdatasync", fail_once)
-    async with bench_at(tmp_path, mode) as (bench, _):
+    async with log_at(tmp_path, mode) as (bench, _):
         ids: list[str] = []
         for _ in range(1000):
             ids += await bench.enqueue(bench.job(payload=LARGE))
@@ -282,7 +275,7 @@ async def long_log(place: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     """A store with a long log that is copied: the next commit begins it anew."""
     monkeypatch.setattr(checkpoints, "KEPT_BYTES", 100 * (PAGE_SIZE + FRAME))
     monkeypatch.setattr(checkpoints, "PIECE_PAGES", 32)
-    async with bench_at(place) as (bench, log):
+    async with log_at(place) as (bench, log):
         await bench.enqueue(*(bench.job(payload=LARGE) for _ in range(100)))
         await asyncio.to_thread(log.copy_early)
         await bench.enqueue(bench.job())
@@ -327,7 +320,7 @@ async def test_what_is_in_use_of_a_log_is_not_cut_off(tmp_path: Path, monkeypatc
         assert pages_in(log) == bench.store._checkpoints._pages > 150
         shutil.copytree(tmp_path, tmp_path / "dead")
     # As after a crash: with the log, that nobody has copied.
-    async with bench_at(tmp_path / "dead") as (bench, _):
+    async with log_at(tmp_path / "dead") as (bench, _):
         assert (await bench.page_ids(limit=1000))[-len(ids) :] == ids
 
 
@@ -347,7 +340,7 @@ async def test_a_log_that_cannot_be_shortened_stays_as_it_is_and_fails_no_commit
 
 
 async def test_durable_commits_write_over_zeros_that_stand_behind_the_log(tmp_path: Path) -> None:
-    async with bench_at(tmp_path) as (bench, log):
+    async with log_at(tmp_path) as (bench, log):
         sizes = set()
         for _ in range(AHEAD_PAGES // 2):
             ids = await bench.enqueue(bench.job())
@@ -359,12 +352,12 @@ async def test_durable_commits_write_over_zeros_that_stand_behind_the_log(tmp_pa
         shutil.copytree(tmp_path, tmp_path / "dead")
     # As after a crash: with the zeros behind the log.
     assert check_store(tmp_path / "dead", NOW).violations == []
-    async with bench_at(tmp_path / "dead") as (bench, _):
+    async with log_at(tmp_path / "dead") as (bench, _):
         assert (await bench.page_ids(limit=1000))[-1:] == ids
 
 
 async def test_no_zeros_are_written_for_commits_that_wait_for_no_disk(tmp_path: Path) -> None:
-    async with bench_at(tmp_path) as (bench, log):
+    async with log_at(tmp_path) as (bench, log):
         bench.store._enqueue_durable = False
         for _ in range(3):
             await bench.enqueue(bench.job())
@@ -375,7 +368,7 @@ async def test_a_log_that_is_as_long_as_it_may_be_gets_no_zeros(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "KEPT_BYTES", 40 * (PAGE_SIZE + FRAME))
-    async with bench_at(tmp_path) as (bench, log):
+    async with log_at(tmp_path) as (bench, log):
         await bench.enqueue(bench.job())
         assert 20 < log._pages < 40
         assert pages_in(log_of(log._path)) == log._pages
@@ -394,14 +387,14 @@ async def test_no_zeros_are_written_over_what_another_process_commits(tmp_path: 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints, "lengthen", by_another)
-        async with bench_at(tmp_path) as (bench, _):
+        async with log_at(tmp_path) as (bench, _):
             await bench.enqueue(bench.job())
     assert refused == ["database is locked"]
 
 
 async def test_a_disk_without_room_for_zeros_fails_no_commit_that_has_room(tmp_path: Path) -> None:
     with Disk() as disk:
-        async with bench_at(tmp_path) as (bench, log):
+        async with log_at(tmp_path) as (bench, log):
             await bench.enqueue(bench.job())
             disk.fill()
             size = pages_in(log_of(log._path))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,13 @@ import apsw
 import pytest
 from trust.disk import Disk
 
-from unit.store.writing import after_power_cut
+from unit.store.writing import after_power_cut, bench_at
 from zizq.errors import ConfigError, Unavailable
-from zizq.policy import Defaults
 from zizq.store.base import CommitMode
 from zizq.store.sqlite import checkpoints, writer
 from zizq.store.sqlite.mending import mend
 from zizq.store.sqlite.schema import FolderLock, connect, open_database
-from zizq.store.sqlite.store import SqliteStore
-from zizq.testing.bench import NOW, Bench, Recorder
-from zizq.testing.clock import LoadedDice
+from zizq.testing.bench import NOW, Bench
 
 BUFFERED = {"enqueue_mode": CommitMode.BUFFERED}
 
@@ -30,17 +27,6 @@ BUFFERED = {"enqueue_mode": CommitMode.BUFFERED}
 def disk() -> Iterator[Disk]:
     with Disk() as disk:
         yield disk
-
-
-@asynccontextmanager
-async def bench_at(place: Path, **options: Any) -> AsyncIterator[Bench]:
-    listener = Recorder()
-    store = SqliteStore(place, Defaults(), LoadedDice(), **options)
-    await store.open(listener)
-    try:
-        yield Bench(store, listener, LoadedDice())
-    finally:
-        await store.close()
 
 
 async def buffered_and_dropped(bench: Bench, disk: Disk, *, forgets: bool = False) -> tuple[str, str]:

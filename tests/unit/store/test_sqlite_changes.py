@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import apsw
 import msgspec
 import pytest
 
+from unit.store.writing import bench_at, opened
 from zizq.budget import Budget, Draw, Strategy, StrategyType
 from zizq.engine import decide
 from zizq.engine.changes import Change, Delete, Patch, Rebind
@@ -38,22 +39,6 @@ BUDGET = Budget("b", 5, Strategy(StrategyType.WHILE_IN_FLIGHT), created_at=NOW, 
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes, "FEW", CHUNK)
     monkeypatch.setattr(changes, "RETRY_S", 0)
-
-
-async def opened(place: Path) -> Bench:
-    listener = Recorder()
-    store = SqliteStore(place, Defaults(), LoadedDice())
-    await store.open(listener)
-    return Bench(store, listener, LoadedDice())
-
-
-@asynccontextmanager
-async def bench_at(place: Path) -> AsyncIterator[Bench]:
-    bench = await opened(place)
-    try:
-        yield bench
-    finally:
-        await bench.store.close()
 
 
 def hook(bench: Bench, on_statement: Callable[[str], None]) -> None:

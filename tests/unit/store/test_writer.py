@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import pytest
 
-from unit.store.writing import opened, refuse, trace
+from unit.store.writing import bench_at, opened, refuse, trace
 from zizq.engine.window import LEAST, ReadySet
 from zizq.errors import ConfigError, Unavailable
 from zizq.job import Status
@@ -22,45 +22,35 @@ from zizq.testing.bench import NOW
 
 
 async def test_concurrent_calls_are_one_statement_and_so_one_commit(tmp_path: Path) -> None:
-    bench = await opened(tmp_path)
-    try:
+    async with bench_at(tmp_path) as bench:
         seen = trace(bench.store)
         await asyncio.gather(*[bench.enqueue(bench.job()) for _ in range(20)])
         assert [sql.split()[0] for sql in seen] == ["PRAGMA", "INSERT"]
-    finally:
-        await bench.store.close()
 
 
 async def test_calls_of_many_statements_share_one_transaction(tmp_path: Path) -> None:
-    bench = await opened(tmp_path)
-    try:
+    async with bench_at(tmp_path) as bench:
         seen = trace(bench.store)
         jobs = [bench.job() for _ in range(300)]
         await asyncio.gather(bench.enqueue(*jobs[:200]), bench.enqueue(*jobs[200:]))
         assert [sql.split()[0] for sql in seen] == ["PRAGMA", "BEGIN", "INSERT", "INSERT", "INSERT", "COMMIT"]
-    finally:
-        await bench.store.close()
 
 
 async def test_a_commit_deletes_many_jobs_by_one_statement_and_leaves_others_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "SETTLED", 250)
-    bench = await opened(tmp_path)
-    try:
+    async with bench_at(tmp_path) as bench:
         ids = await bench.enqueue(*[bench.job() for _ in range(450)])
         await bench.take(limit=450)
         seen = trace(bench.store)
         answers = await asyncio.gather(*[bench.store.succeed(ids[at : at + 150], NOW) for at in (0, 150, 300)])
         assert [sql.split()[0] for sql in seen if not sql.startswith("PRAGMA")] == ["DELETE", "DELETE"]
         assert answers == [[True] * 150] * 3
-    finally:
-        await bench.store.close()
 
 
 async def test_the_tally_is_what_the_jobs_are(tmp_path: Path) -> None:
-    bench = await opened(tmp_path)
-    try:
+    async with bench_at(tmp_path) as bench:
         ids = await bench.enqueue(*[bench.job(queue, retry_limit=0) for queue in "aabbb"], bench.job(ready_at=NOW + 1))
         await bench.take(limit=4)
         await bench.store.succeed(ids[:1], NOW)
@@ -71,8 +61,6 @@ async def test_the_tally_is_what_the_jobs_are(tmp_path: Path) -> None:
         counted = list(db.execute("SELECT queue, status, count(*) FROM jobs GROUP BY queue, status"))
         assert list(db.execute("SELECT queue, status, jobs FROM tally WHERE jobs")) == counted
         assert counted == [("a", 3, 1), ("b", 1, 2), ("q", 1, 1)]
-    finally:
-        await bench.store.close()
 
 
 @pytest.mark.parametrize(
@@ -87,21 +75,17 @@ async def test_the_tally_is_what_the_jobs_are(tmp_path: Path) -> None:
 async def test_each_kind_of_write_has_its_commit_mode(
     tmp_path: Path, options: dict[str, Any], enqueue: str, other: str
 ) -> None:
-    bench = await opened(tmp_path, **options)
-    try:
+    async with bench_at(tmp_path, **options) as bench:
         writer = bench.store._writer
         [job_id] = await bench.enqueue(bench.job())
         assert writer._synchronous == enqueue
         await bench.take()
         await bench.store.succeed([job_id], NOW)
         assert writer._synchronous == other
-    finally:
-        await bench.store.close()
 
 
 async def test_a_full_disk_refuses_writes_and_keeps_reads(tmp_path: Path) -> None:
-    bench = await opened(tmp_path)
-    try:
+    async with bench_at(tmp_path) as bench:
         [kept] = await bench.enqueue(bench.job())
         await bench.take()
         refuse(bench.store, apsw.FullError)
@@ -115,13 +99,10 @@ async def test_a_full_disk_refuses_writes_and_keeps_reads(tmp_path: Path) -> Non
         assert await bench.store.succeed([kept], NOW) == [True]
         assert bench.store.trouble() is None
         assert await bench.store.queues(NOW) == []
-    finally:
-        await bench.store.close()
 
 
 async def test_a_job_that_cannot_be_settled_goes_back_when_its_owner_has_gone(tmp_path: Path) -> None:
-    bench = await opened(tmp_path)
-    try:
+    async with bench_at(tmp_path) as bench:
         [job_id] = await bench.enqueue(bench.job())
         await bench.take(owner=1)
         refuse(bench.store, apsw.FullError)
@@ -131,26 +112,20 @@ async def test_a_job_that_cannot_be_settled_goes_back_when_its_owner_has_gone(tm
         assert isinstance(done, Unavailable)
         assert released == 0
         assert await bench.take_ids(owner=2) == [job_id]
-    finally:
-        await bench.store.close()
 
 
 async def test_a_defect_in_one_call_does_not_fail_the_others(tmp_path: Path) -> None:
-    bench = await opened(tmp_path)
-    try:
+    async with bench_at(tmp_path) as bench:
         twin = bench.job()
         outcomes = await asyncio.gather(
             bench.enqueue(twin), bench.enqueue(twin), bench.enqueue(bench.job()), return_exceptions=True
         )
         assert sorted(isinstance(outcome, Exception) for outcome in outcomes) == [False, False, True]
         assert len(await bench.take()) == 2
-    finally:
-        await bench.store.close()
 
 
 async def test_calls_that_are_tried_one_by_one_keep_the_order_of_their_steps(tmp_path: Path) -> None:
-    bench = await opened(tmp_path, ready=ReadySet(total=LEAST, limit=LEAST))
-    try:
+    async with bench_at(tmp_path, ready=ReadySet(total=LEAST, limit=LEAST)) as bench:
         old = await bench.enqueue(*[bench.job() for _ in range(3 * LEAST)])
         assert await bench.take_ids(LEAST) == old[:LEAST]
         await bench.enqueue(bench.job(priority=65_535))
@@ -163,30 +138,22 @@ async def test_calls_that_are_tried_one_by_one_keep_the_order_of_their_steps(tmp
         while batch := await bench.take_ids():
             rest += batch
         assert rest[:-1] == [*old[LEAST:], twin.id]
-    finally:
-        await bench.store.close()
 
 
 async def test_a_read_does_not_say_that_writes_succeed_again(tmp_path: Path) -> None:
-    bench = await opened(tmp_path, ready=ReadySet(total=LEAST, limit=LEAST))
-    try:
+    async with bench_at(tmp_path, ready=ReadySet(total=LEAST, limit=LEAST)) as bench:
         await bench.enqueue(*[bench.job() for _ in range(LEAST + 1)])
         refuse(bench.store, apsw.FullError)
         with pytest.raises(Unavailable):
             await bench.enqueue(bench.job())
         assert len(await bench.take(LEAST)) + len(await bench.take()) == LEAST + 1
         assert bench.store.trouble() is not None
-    finally:
-        await bench.store.close()
 
 
 async def test_a_second_server_is_kept_out(tmp_path: Path) -> None:
-    bench = await opened(tmp_path)
-    try:
+    async with bench_at(tmp_path):
         with pytest.raises(ConfigError, match="in use by another server"):
             await opened(tmp_path)
-    finally:
-        await bench.store.close()
     again = await opened(tmp_path)
     await again.store.close()
     await again.store.close()
@@ -233,13 +200,10 @@ async def test_the_log_is_copied_beside_the_writer_and_begins_anew(
     monkeypatch.setattr(checkpoints, "PAGES", 50)
     monkeypatch.setattr(checkpoints.Checkpoints, "_checkpoint", staticmethod(noted_copy))
     monkeypatch.setattr(checkpoints.Checkpoints, "_on_commit", noted_commit)
-    bench = await opened(tmp_path, enqueue_mode=CommitMode.BUFFERED)
-    try:
+    async with bench_at(tmp_path, enqueue_mode=CommitMode.BUFFERED) as bench:
         count = 0
         while not any(later < earlier for earlier, later in pairwise(pages_seen)):
             await bench.enqueue(bench.job())
             count += 1
         assert threads == {"zizq-checkpoint", "zizq-writer"}
         assert len(await bench.take(count)) == count
-    finally:
-        await bench.store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 from trust.disk import Disk
 
-from unit.store.writing import HERE, THERE, after_power_cut, buffered, handed_over, opened, refuse, threads_of
+from unit.store.writing import HERE, THERE, after_power_cut, bench_at, buffered, handed_over, refuse, threads_of
 from zizq.errors import Unavailable
 from zizq.store.base import CommitMode
 from zizq.store.sqlite import checkpoints, writer
@@ -22,8 +23,7 @@ from zizq.testing.bench import NOW, Bench
 
 
 async def test_a_buffered_enqueue_that_comes_alone_is_committed_on_the_event_loop(tmp_path: Path) -> None:
-    bench = await buffered(tmp_path)
-    try:
+    async with buffered(tmp_path) as bench:
         seen = threads_of(bench.store)
         calls = bench.store._writer.meter.calls
         [job_id] = await bench.enqueue(bench.job())
@@ -31,13 +31,10 @@ async def test_a_buffered_enqueue_that_comes_alone_is_committed_on_the_event_loo
         assert bench.store._writer.meter.calls == calls + 1
         assert [job.id for job in await bench.take(2)][1] == job_id
         assert [job.id for job in bench.heard.moves[-1][1] or ()] == [job_id]
-    finally:
-        await bench.store.close()
 
 
 async def test_few_jobs_are_deleted_on_the_event_loop_once_they_have_succeeded(tmp_path: Path) -> None:
-    bench = await buffered(tmp_path)
-    try:
+    async with buffered(tmp_path) as bench:
         ids = await bench.enqueue(*(bench.job() for _ in range(2 * writer.FEW + 2)))
         taken = await bench.take(len(ids) + 1)
         seen = threads_of(bench.store)
@@ -50,13 +47,10 @@ async def test_few_jobs_are_deleted_on_the_event_loop_once_they_have_succeeded(t
         await bench.fail(taken[-1].id)
         assert seen == [HERE, THERE, THERE]
         assert await bench.page_ids() == [job.id for job in taken[2 * writer.FEW + 1 :]]
-    finally:
-        await bench.store.close()
 
 
 async def test_where_one_came_alone_the_next_is_answered_without_another_turn_of_the_loop(tmp_path: Path) -> None:
-    bench = await buffered(tmp_path)
-    try:
+    async with buffered(tmp_path) as bench:
         seen = threads_of(bench.store)
         await bench.enqueue(bench.job())
         await asyncio.sleep(0)
@@ -69,23 +63,17 @@ async def test_where_one_came_alone_the_next_is_answered_without_another_turn_of
         assert not answer.done()
         await answer
         assert len(await bench.take(9)) == 6
-    finally:
-        await bench.store.close()
 
 
 async def test_the_first_commit_to_an_empty_log_is_left_to_the_thread(tmp_path: Path) -> None:
-    bench = await opened(tmp_path, enqueue_mode=CommitMode.BUFFERED)
-    try:
+    async with bench_at(tmp_path, enqueue_mode=CommitMode.BUFFERED) as bench:
         seen = threads_of(bench.store)
         await bench.enqueue(bench.job())
         assert seen == [THERE]
-    finally:
-        await bench.store.close()
 
 
 async def test_what_waits_for_the_disk_or_is_more_than_a_few_jobs_is_left_to_the_thread(tmp_path: Path) -> None:
-    bench = await buffered(tmp_path)
-    try:
+    async with buffered(tmp_path) as bench:
         seen = threads_of(bench.store)
         await asyncio.gather(bench.enqueue(bench.job()), bench.enqueue(bench.job()))
         seen.clear()
@@ -95,8 +83,6 @@ async def test_what_waits_for_the_disk_or_is_more_than_a_few_jobs_is_left_to_the
         bench.store._enqueue_durable = True
         await bench.enqueue(bench.job())
         assert seen == [THERE, HERE, THERE, THERE]
-    finally:
-        await bench.store.close()
 
 
 class Held:
@@ -123,8 +109,7 @@ class Held:
 
 
 async def test_a_call_does_not_overtake_one_whose_commit_was_not_heard_of(tmp_path: Path) -> None:
-    bench = await buffered(tmp_path)
-    try:
+    async with buffered(tmp_path) as bench:
         seen = threads_of(bench.store)
         thread: Any = bench.store._writer
         thread._loop = held = Held(asyncio.get_running_loop())
@@ -141,43 +126,33 @@ async def test_a_call_does_not_overtake_one_whose_commit_was_not_heard_of(tmp_pa
         await asyncio.gather(first, second)
         assert answers == ["first", "second"]
         assert seen == [THERE, THERE]
-    finally:
-        await bench.store.close()
 
 
 async def test_a_connection_that_is_in_use_is_not_waited_for(tmp_path: Path) -> None:
-    bench = await buffered(tmp_path)
-    try:
+    async with buffered(tmp_path) as bench:
         seen = threads_of(bench.store)
         with bench.store._writer._using:
             alone = asyncio.ensure_future(bench.enqueue(bench.job()))
             await handed_over(bench.store._writer, 1)
         await alone
         assert seen == [THERE]
-    finally:
-        await bench.store.close()
 
 
 async def test_the_event_loop_does_not_wait_for_a_lock(tmp_path: Path) -> None:
-    bench = await buffered(tmp_path)
-    other = apsw.Connection(str(bench.store._path))
-    try:
-        other.execute("BEGIN IMMEDIATE")
-        alone = asyncio.ensure_future(bench.enqueue(bench.job()))
-        began_s = asyncio.get_running_loop().time()
-        await handed_over(bench.store._writer, 1)
-        assert asyncio.get_running_loop().time() - began_s < BUSY_MS / 2000
-        other.execute("ROLLBACK")
-        await alone
-        assert len(await bench.take(9)) == 2
-    finally:
-        other.close()
-        await bench.store.close()
+    async with buffered(tmp_path) as bench:
+        with closing(apsw.Connection(str(bench.store._path))) as other:
+            other.execute("BEGIN IMMEDIATE")
+            alone = asyncio.ensure_future(bench.enqueue(bench.job()))
+            began_s = asyncio.get_running_loop().time()
+            await handed_over(bench.store._writer, 1)
+            assert asyncio.get_running_loop().time() - began_s < BUSY_MS / 2000
+            other.execute("ROLLBACK")
+            await alone
+            assert len(await bench.take(9)) == 2
 
 
 async def test_a_slow_commit_sends_the_next_ones_to_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = await buffered(tmp_path)
-    try:
+    async with buffered(tmp_path) as bench:
         seen = threads_of(bench.store)
         monkeypatch.setattr(writer, "SLOW_US", -1)
         monkeypatch.setattr(writer, "REST", 2**40)
@@ -185,26 +160,20 @@ async def test_a_slow_commit_sends_the_next_ones_to_the_thread(tmp_path: Path, m
             await bench.enqueue(bench.job())
             await asyncio.sleep(0)
         assert seen == [HERE, THERE, THERE]
-    finally:
-        await bench.store.close()
 
 
 async def test_heavy_jobs_are_left_to_the_thread(tmp_path: Path) -> None:
-    bench = await buffered(tmp_path)
-    try:
+    async with buffered(tmp_path) as bench:
         seen = threads_of(bench.store)
         # MessagePack's header of a text takes three bytes.
         for size in (writer.MOST_BYTES // 2 - 3, writer.MOST_BYTES // 2 - 2):
             await bench.enqueue(*(bench.job(payload=msgspec.msgpack.encode("x" * size)) for _ in range(2)))
             await asyncio.sleep(0)
         assert seen == [HERE, THERE]
-    finally:
-        await bench.store.close()
 
 
 async def test_a_commit_on_the_event_loop_that_fails_is_tried_by_the_thread_and_refused(tmp_path: Path) -> None:
-    bench = await buffered(tmp_path)
-    try:
+    async with buffered(tmp_path) as bench:
         refuse(bench.store, apsw.FullError)
         with pytest.raises(Unavailable, match="the disk is full"):
             await bench.enqueue(bench.job())
@@ -219,16 +188,13 @@ async def test_a_commit_on_the_event_loop_that_fails_is_tried_by_the_thread_and_
         await bench.enqueue(bench.job())
         assert seen == [THERE, THERE, HERE]
         assert len(await bench.take(9)) == 4
-    finally:
-        await bench.store.close()
 
 
 async def test_what_fails_on_the_event_loop_is_tried_there_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "SLOW_US", 3_600_000_000)
-    bench = await buffered(tmp_path)
-    try:
+    async with buffered(tmp_path) as bench:
         await bench.enqueue(bench.job())
         await asyncio.sleep(0)
         tried: list[str] = []
@@ -238,12 +204,12 @@ async def test_what_fails_on_the_event_loop_is_tried_there_once(
             raise apsw.FullError("the disk is full")
 
         bench.store._writer._db.exec_trace = fail
-        with pytest.raises(Unavailable, match="the disk is full"):
-            await bench.enqueue(bench.job())
+        try:
+            with pytest.raises(Unavailable, match="the disk is full"):
+                await bench.enqueue(bench.job())
+        finally:
+            bench.store._writer._db.exec_trace = None
         assert tried == [HERE, THERE]
-    finally:
-        bench.store._writer._db.exec_trace = None
-        await bench.store.close()
 
 
 async def test_the_event_loop_never_copies_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,16 +223,13 @@ async def test_the_event_loop_never_copies_the_log(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(checkpoints, "PAGES", 50)
     monkeypatch.setattr(checkpoints.Checkpoints, "_checkpoint", staticmethod(noted))
     monkeypatch.setattr("zizq.store.sqlite.writer.SLOW_US", 3_600_000_000)
-    bench = await buffered(tmp_path)
-    try:
+    async with buffered(tmp_path) as bench:
         seen = threads_of(bench.store)
         while copies.count(THERE) < 3:
             await bench.enqueue(bench.job())
             await asyncio.sleep(0)
         assert HERE not in copies
         assert seen.count(HERE) > seen.count(THERE) > 0
-    finally:
-        await bench.store.close()
 
 
 async def lone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -291,24 +254,20 @@ async def lone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 async def test_who_waits_for_each_of_many_durable_enqueues_has_them_on_the_event_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = await opened(tmp_path)
-    try:
+    async with bench_at(tmp_path) as bench:
         seen = await lone(bench, monkeypatch)
         synced = len(bench.store._writer.meter.fsync.times().last_us)
         await bench.enqueue(bench.job())
         assert seen == [HERE]
         assert bench.store._writer._synchronous == "FULL"
         assert len(bench.store._writer.meter.fsync.times().last_us) == synced + 1
-    finally:
-        await bench.store.close()
 
 
 @pytest.mark.parametrize("others", ["in the same turn", "meanwhile", "of another kind"])
 async def test_where_others_are_about_the_disk_is_left_to_the_thread(
     others: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = await opened(tmp_path)
-    try:
+    async with bench_at(tmp_path) as bench:
         seen = await lone(bench, monkeypatch)
         if others == "in the same turn":
             await asyncio.gather(*(bench.enqueue(bench.job()) for _ in range(2)))
@@ -326,29 +285,23 @@ async def test_where_others_are_about_the_disk_is_left_to_the_thread(
             await bench.enqueue(bench.job())
             await asyncio.sleep(0)
         assert seen == [THERE] * writer.LONE + [HERE]
-    finally:
-        await bench.store.close()
 
 
 async def test_while_the_log_is_copied_the_disk_is_left_to_the_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = await opened(tmp_path)
-    try:
+    async with bench_at(tmp_path) as bench:
         seen = await lone(bench, monkeypatch)
         with monkeypatch.context() as patched:
-            patched.setattr(bench.store._checkpoints, "_copying", True)
+            patched.setattr(bench.store._checkpoints, "is_copying", True)
             await bench.enqueue(bench.job())
             await asyncio.sleep(0)
         await bench.enqueue(bench.job())
         assert seen == [THERE, HERE]
-    finally:
-        await bench.store.close()
 
 
 async def test_zeros_are_left_to_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = await opened(tmp_path)
-    try:
+    async with bench_at(tmp_path) as bench:
         seen = await lone(bench, monkeypatch)
         log = bench.store._checkpoints
         log._room = log._pages
@@ -357,26 +310,20 @@ async def test_zeros_are_left_to_the_thread(tmp_path: Path, monkeypatch: pytest.
             await asyncio.sleep(0)
         assert seen == [HERE, THERE, HERE]
         assert log._room > log._pages
-    finally:
-        await bench.store.close()
 
 
 async def test_a_disk_that_is_not_quick_is_left_to_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = await opened(tmp_path)
-    try:
+    async with bench_at(tmp_path) as bench:
         seen = await lone(bench, monkeypatch)
         monkeypatch.setattr(writer, "QUICK_US", 0)
         await bench.enqueue(bench.job())
         assert seen == [THERE]
-    finally:
-        await bench.store.close()
 
 
 async def test_one_slow_sync_among_quick_ones_sends_the_next_to_the_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = await opened(tmp_path)
-    try:
+    async with bench_at(tmp_path) as bench:
         seen = await lone(bench, monkeypatch)
         monkeypatch.setattr(writer, "QUICK_US", 1000)
         bench.store._writer._sync_us = 500
@@ -384,16 +331,13 @@ async def test_one_slow_sync_among_quick_ones_sends_the_next_to_the_thread(
         bench.store._writer._time(began_us - 100_000, 1, durable=True)
         await bench.enqueue(bench.job())
         assert seen == [THERE]
-    finally:
-        await bench.store.close()
 
 
 async def test_a_sync_that_fails_on_the_event_loop_loses_nothing_from_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Disk() as disk:
-        bench = await opened(tmp_path / "live")
-        try:
+        async with bench_at(tmp_path / "live") as bench:
             seen = await lone(bench, monkeypatch)
             bench.store._enqueue_durable = False
             [written] = await bench.enqueue(bench.job())
@@ -403,5 +347,3 @@ async def test_a_sync_that_fails_on_the_event_loop_loses_nothing_from_before(
             [last] = await bench.enqueue(bench.job())
             assert seen == [HERE, HERE, THERE]
             assert after_power_cut(disk, tmp_path / "dead")[-2:] == [written, last]
-        finally:
-            await bench.store.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,21 @@ HERE, THERE = threading.main_thread().name, "zizq-writer"
 
 
 async def opened(place: Path, **options: Any) -> Bench:
+    """A store that is open; whoever calls closes it."""
     listener = Recorder()
     store = SqliteStore(place, Defaults(), LoadedDice(), **options)
     await store.open(listener)
     return Bench(store, listener, LoadedDice())
+
+
+@asynccontextmanager
+async def bench_at(place: Path, **options: Any) -> AsyncIterator[Bench]:
+    """A store, for as long as the block lasts."""
+    bench = await opened(place, **options)
+    try:
+        yield bench
+    finally:
+        await bench.store.close()
 
 
 def trace(store: SqliteStore) -> list[str]:
@@ -71,11 +84,12 @@ async def handed_over(writer: Any, calls: int) -> None:
         await asyncio.sleep(0)
 
 
-async def buffered(place: Path) -> Bench:
+@asynccontextmanager
+async def buffered(place: Path) -> AsyncIterator[Bench]:
     """A store in which an enqueue was made: the first commit to an empty log waits for the disk, and so the thread."""
-    bench = await opened(place, enqueue_mode=CommitMode.BUFFERED)
-    await bench.enqueue(bench.job())
-    return bench
+    async with bench_at(place, enqueue_mode=CommitMode.BUFFERED) as bench:
+        await bench.enqueue(bench.job())
+        yield bench
 
 
 def after_power_cut(disk: Disk, folder: Path, how: str = "nothing") -> list[str]:

@@ -70,7 +70,8 @@ class Checkpoints:
         self._path = path
         self._writer = writer
         self._wanted = threading.Event()
-        self._copying = False
+        self.is_copying = False
+        """Whether the thread copies the log just now, which keeps the disk busy."""
         self._copied = False
         self._next_at = PAGES
         # In the log after the last commit, and so many of them are synced, or will be.
@@ -154,11 +155,6 @@ class Checkpoints:
         """Whether the next commit has nothing to do about the log, and nothing to wait for but what it is to last."""
         return not (self._copied or self._is_new or self._is_long or self._is_full or self.in_doubt)
 
-    @property
-    def is_copying(self) -> bool:
-        """Whether the thread copies the log just now, which keeps the disk busy."""
-        return self._copying
-
     def close(self) -> None:
         """On the writer's thread, when all other connections are closed: copy the rest of the log, and close."""
         with suppress(apsw.Error, Lost):
@@ -191,8 +187,8 @@ class Checkpoints:
                     (self._copy_rest if self._copied else self._shorten)(pages)
                 finally:
                     self._log.release()
-        elif pages >= self._next_at and not self._copying:
-            self._copying = True
+        elif pages >= self._next_at and not self.is_copying:
+            self.is_copying = True
             self._wanted.set()
         elif self._is_full and not self.is_in_haste:
             self._lengthen(pages + 2 * ahead)
@@ -249,7 +245,7 @@ class Checkpoints:
     def _run(self) -> None:
         db: apsw.Connection | None = None
         while self._is_wanted():
-            if not self._copying:
+            if not self.is_copying:
                 self._sync_log()
                 continue
             db = db or self._connect()
@@ -257,7 +253,7 @@ class Checkpoints:
                 self._copied = True
             else:
                 self._next_at += PAGES // 2
-            self._copying = False
+            self.is_copying = False
         if db is not None:
             db.close()
 
