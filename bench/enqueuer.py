@@ -21,7 +21,7 @@ from zizq.worker.running import run_loop
 TYPE = "bench"
 SINGLES = 64
 """Callers, each with one enqueue under way."""
-BULKS = 4
+BULKS = 16
 """The same for requests of many jobs."""
 BULK_SIZE = 100
 APPENDED = 1000
@@ -47,7 +47,7 @@ async def one_by_one(client: zizq.Client, jobs: int) -> None:
 
 
 async def bulk(clients: Sequence[zizq.Client], jobs: int, rate: int) -> None:
-    """Enqueue many jobs a request, from a few callers at once."""
+    """Enqueue many jobs a request, from 16 callers at once."""
 
     async def caller(share: int) -> None:
         for done in range(0, share, BULK_SIZE):

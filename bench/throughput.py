@@ -31,7 +31,7 @@ def single_sync(server: Server, jobs: int) -> float:
 
 
 def bulk(server: Server, jobs: int) -> float:
-    """Enqueue a hundred a request from 4 callers of one Client."""
+    """Enqueue a hundred a request from 16 callers of one Client."""
     return _enqueue(server, "bulk", jobs)
 
 

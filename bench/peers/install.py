@@ -31,7 +31,7 @@ def environment(name: str) -> Path:
     """The folder of the programs of an environment, which is made when it is not there."""
     if name == "ours":
         return Path(sys.executable).parent
-    wanted = REQUIREMENTS[name].read_bytes() + OBAN.encode()
+    wanted = REQUIREMENTS[name].read_bytes() + f"{OBAN} {sys.version} {sys.base_prefix}".encode()
     folder = SCRATCH / f"peers-{name}-{hashlib.sha256(wanted).hexdigest()[:8]}"
     done = folder / "installed"
     if not done.exists():

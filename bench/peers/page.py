@@ -10,7 +10,7 @@ from bench.peers.results import SYNCED, Results, key
 from bench.report import caution, markdown
 
 ENQUEUE = (
-    """Jobs a second: one after the other by one caller, by 64 callers at once, and a hundred a request by four."""
+    """Jobs a second: one after the other by one caller, by 64 callers at once, and a hundred a request by sixteen."""
 )
 WORK = """Jobs a second that one worker has run and had acknowledged.
 That is as it comes, as fast as we could set it, while jobs are enqueued, and with jobs that wait for 10 ms."""

@@ -25,7 +25,7 @@ from bench.payload import payload
 
 MANY = 64
 """Callers at once, each with a connection of its own where the system's client can."""
-BULKS = 4
+BULKS = 16
 BULK_SIZE = 100
 
 

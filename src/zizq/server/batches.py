@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
@@ -21,6 +22,8 @@ from zizq.clock import Clock
 from zizq.errors import Outdated, Unprocessable
 from zizq.job import JobRecord, Status
 from zizq.store.base import NO_BUDGETS, Store
+
+_batch_of = attrgetter("batch")
 
 
 class Folder(Protocol):
@@ -260,6 +263,11 @@ def _can_share(keys: Sequence[str], request: _Request) -> bool:
 def is_foldable(job: JobRecord) -> bool:
     """Whether a new job takes part in folding: one for later does not (protocol.md#6)."""
     return job.batch is not None and job.status is Status.READY
+
+
+def any_foldable(jobs: Sequence[JobRecord]) -> bool:
+    """Whether any of some jobs `is_foldable`; most have no batch, and then no call of ours is made for each."""
+    return any(map(_batch_of, jobs)) and any(map(is_foldable, jobs))
 
 
 def _answer(

@@ -5,7 +5,7 @@ It holds no rule of a job's life (those are the engine's) and no format (those a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import count
 
@@ -15,8 +15,8 @@ from zizq.cron import CronEntry
 from zizq.engine.transitions import Cause
 from zizq.errors import Missing
 from zizq.ids import IdGenerator
-from zizq.job import ErrorRecord, Failure, JobRecord, any_bound
-from zizq.server.batches import Batches, Folder, Write, is_foldable
+from zizq.job import ErrorRecord, Failure, JobRecord
+from zizq.server.batches import Batches, Folder, Write, any_foldable
 from zizq.server.consumers import NO_TERMS, Consumer, Consumers, Terms
 from zizq.store.base import NO_BUDGETS, NOTHING, Due, Store
 
@@ -96,9 +96,9 @@ class Broker:
         """The time for what is stored, in Unix milliseconds."""
         return self._clock.wall_ms()
 
-    async def enqueue(
+    def enqueue(
         self, jobs: Sequence[JobRecord], create: Mapping[str, Budget] = NO_BUDGETS
-    ) -> Sequence[JobRecord]:
+    ) -> Awaitable[Sequence[JobRecord]]:
         """Store new jobs, all or none; returns, for each, itself or the one that has its unique key.
 
         Args:
@@ -110,9 +110,9 @@ class Broker:
                 that is missing or too small.
             Unavailable: When the store cannot write; nothing is stored.
         """
-        if any_bound(jobs) and any(map(is_foldable, jobs)):
-            return await self._batches.enqueue(jobs, create=create)
-        return await self._store.enqueue(jobs, self._clock.wall_ms(), create=create) if jobs else jobs
+        if any_foldable(jobs):
+            return self._batches.enqueue(jobs, create=create)
+        return self._store.enqueue(jobs, self._clock.wall_ms(), create=create)
 
     async def fire(self, due: Due, after: CronEntry, jobs: Sequence[JobRecord]) -> None:
         """Change a cron entry that is due, and enqueue its job, both or neither.
@@ -140,7 +140,7 @@ class Broker:
             Unprocessable: When one cannot be enqueued, as for `enqueue`.
             ZizqError: What `write` raises beside that.
         """
-        if any(is_foldable(job) for job in jobs):
+        if any_foldable(jobs):
             await self._batches.enqueue(jobs, write)
         else:
             await write(jobs, self._clock.wall_ms(), (), NOTHING)

@@ -29,7 +29,7 @@ certain to succeed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from pathlib import Path
@@ -151,14 +151,14 @@ class Store(Views, Copies, Protocol):
     async def close(self) -> None:
         """Commit what was called for and give up all resources; a second call does nothing."""
 
-    async def enqueue(
+    def enqueue(
         self,
         jobs: Sequence[JobRecord],
         now: int,
         folds: Sequence[JobRecord] = (),
         pending: Mapping[str, str | None] = NOTHING,
         create: Mapping[str, Budget] = NO_BUDGETS,
-    ) -> Sequence[JobRecord]:
+    ) -> Awaitable[Sequence[JobRecord]]:
         """Store new jobs, ready or scheduled, in the enqueue commit mode.
 
         A job whose unique key another job holds (`engine.unique`) is not stored. A ready job with a batch is from now

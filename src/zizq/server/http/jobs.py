@@ -78,7 +78,8 @@ class JobHandlers:
             plain = bodies.plain_jobs(self._broker.next_ids, now, some, request.body_form, TURN)
             jobs += await self._one_by_one(at, now, some, request.body_form) if plain is None else plain
         if not any_bound(jobs):
-            await self._broker.enqueue(jobs)
+            if jobs:
+                await self._broker.enqueue(jobs)
             return request.answer(201, EnqueuedBulk(list(map(bodies.enqueued_plain, jobs))))
         create = bodies.creations((draw for one in body.jobs for draw in one.budgets or ()), now)
         try:

@@ -169,10 +169,10 @@ class Statements:
         """Carry out the calls of a step; returns an outcome for each."""
         return self._steps[step](arguments)
 
-    def enqueue(self, calls: Sequence[Sequence[JobRecord]]) -> list[None]:
-        """Insert new jobs that have no keys."""
+    def enqueue(self, calls: Sequence[Sequence[JobRecord]]) -> Sequence[Sequence[JobRecord]]:
+        """Insert new jobs that have no keys; the outcome is these."""
         sql.insert(self._db, "jobs", rows.PLAIN, rows.to_rows(chain.from_iterable(calls)))
-        return [None] * len(calls)
+        return calls
 
     def save_budgets(self, calls: Sequence[SaveBudget]) -> list[bool | Refusal]:
         """Put budgets in the place of those before."""

@@ -13,7 +13,7 @@ So at any moment: ready = stored as ready, less what is in flight.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -163,20 +163,30 @@ class SqliteStore(TakeCalls, ViewCalls, CronCalls, UpkeepCalls, CopyCalls):
 
     # ── enqueue ──
 
-    async def enqueue(
+    def enqueue(
         self,
         jobs: Sequence[JobRecord],
         now: int,
         folds: Sequence[JobRecord] = (),
         pending: Mapping[str, str | None] = NOTHING,
         create: Mapping[str, Budget] = NO_BUDGETS,
-    ) -> Sequence[JobRecord]:
+    ) -> Awaitable[Sequence[JobRecord]]:
         """Insert new jobs."""
         if folds or pending or any_bound(jobs):
-            flying = self._flight.with_keys(jobs, pending)
-            return await self._admit(AdmitCall(jobs, folds, pending, now, flying, create, self._max_budgets))
-        await self._writer.call(Step.ENQUEUE, jobs, durable=self._enqueue_durable)
-        return jobs
+            return self._enqueue_bound(jobs, now, folds, pending, create)
+        return self._writer.call(Step.ENQUEUE, jobs, durable=self._enqueue_durable)
+
+    async def _enqueue_bound(
+        self,
+        jobs: Sequence[JobRecord],
+        now: int,
+        folds: Sequence[JobRecord],
+        pending: Mapping[str, str | None],
+        create: Mapping[str, Budget],
+    ) -> Sequence[JobRecord]:
+        # Asked in the turn in which the call is put in: what is in flight changes from turn to turn.
+        flying = self._flight.with_keys(jobs, pending)
+        return await self._admit(AdmitCall(jobs, folds, pending, now, flying, create, self._max_budgets))
 
     def _enqueued(self, jobs: Sequence[JobRecord]) -> None:
         """A commit has added jobs."""
