@@ -142,16 +142,10 @@ class Api:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
-        if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
-        elif scope["type"] == "http":
-            await self._serve(Request(scope, receive, self._max_body, self._load), send)
-        elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close"})
-
-    async def _serve(self, request: Request, send: Send) -> None:
-        scope = request.scope
+        if scope["type"] != "http":
+            await _greet(scope, receive, send)
+            return
+        request = Request(scope, receive, self._max_body, self._load)
         began = self._clock.mono_s() if log.isEnabledFor(logging.DEBUG) else None
         method = scope["method"]
         try:
@@ -305,9 +299,13 @@ def _log_request(scope: Scope, status: int, seconds: float) -> None:
     log.debug("request", extra={"fields": fields})
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
-    """Say yes to start and stop: the broker is started and stopped by `server.app`, not by the ASGI server."""
-    while True:
+async def _greet(scope: Scope, receive: Receive, send: Send) -> None:
+    """Say yes to start and stop: the broker is started and stopped by `server.app`, not by the ASGI server; and no to
+    WebSockets."""
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close"})
+    while scope["type"] == "lifespan":
         message = await receive()
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":

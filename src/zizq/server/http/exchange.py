@@ -75,7 +75,8 @@ class Request:
         self._held = 0
         self.caller = self.limits = None
         self.head = head_of(scope)
-        self._host = self.peer[0]
+        client = scope.get("client")
+        self._host: str = client[0] if client else ""
 
     @property
     def is_deaf(self) -> bool:
@@ -123,7 +124,12 @@ class Request:
         """
         # The content type is judged before the body is read (protocol.md#1.1).
         self.body_form = self.head.body_form
-        raw = await self._bytes()
+        if self.head.length > self._max_body:
+            raise self._too_large()
+        message = await self.receive()
+        raw: bytes = await self._pieces(message) if message.get("more_body") else message.get("body", b"")
+        if len(raw) > self._max_body:
+            raise self._too_large()
         self.enter()
         return body.read(raw, self.body_form)
 
@@ -159,17 +165,6 @@ class Request:
         """Wait no more; its bodies are in memory no more."""
         if self._load is not None:
             self._load.leave(self._host, 1 if self._entered else 0, self._held)
-
-    async def _bytes(self) -> bytes:
-        if self.head.length > self._max_body:
-            raise self._too_large()
-        message = await self.receive()
-        if not message.get("more_body"):
-            chunk: bytes = message.get("body", b"")
-            if len(chunk) > self._max_body:
-                raise self._too_large()
-            return chunk
-        return await self._pieces(message)
 
     async def _pieces(self, message: Message) -> bytes:
         """A body that comes in pieces, from the first one on."""

@@ -68,6 +68,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.date = host.date
+        """The line of the header that says when an answer was made."""
         self.due_at = host.loop.time() + OPENING_S
         """When it is let go, by the event loop's clock, unless something comes before."""
         self.is_lost = True
@@ -274,10 +276,6 @@ class Connection(asyncio.Protocol):
     def ends_here(self) -> bool:
         """Whether no request is answered after the one that is answered now."""
         return self._is_last and not (self._waiting or self._flaw)
-
-    def date(self) -> bytes:
-        """The line of the header that says when an answer was made."""
-        return self.host.date()
 
     def new_future(self) -> asyncio.Future[None]:
         """Something to wait for."""
