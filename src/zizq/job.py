@@ -99,6 +99,11 @@ def any_bound(jobs: Collection[JobRecord]) -> bool:
     return any(map(_of_scope, jobs)) or any(map(_of_batch, jobs)) or any(map(_of_budgets, jobs))
 
 
+def any_batched(jobs: Collection[JobRecord]) -> bool:
+    """Whether any of some jobs has a batch; asked as `any_bound` is."""
+    return any(map(_of_batch, jobs))
+
+
 def apart(jobs: Sequence[JobRecord], of: Callable[[JobRecord], T]) -> dict[T, Sequence[JobRecord]]:
     """Jobs in their order, by something of them that is the same for most."""
     found = set(map(of, jobs))

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from operator import attrgetter
 from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
@@ -20,10 +19,8 @@ import msgspec
 from zizq.budget import Budget
 from zizq.clock import Clock
 from zizq.errors import Outdated, Unprocessable
-from zizq.job import JobRecord, Status
+from zizq.job import JobRecord, Status, any_batched
 from zizq.store.base import NO_BUDGETS, Store
-
-_batch_of = attrgetter("batch")
 
 
 class Folder(Protocol):
@@ -266,8 +263,8 @@ def is_foldable(job: JobRecord) -> bool:
 
 
 def any_foldable(jobs: Sequence[JobRecord]) -> bool:
-    """Whether any of some jobs `is_foldable`; most have no batch, and then no call of ours is made for each."""
-    return any(map(_batch_of, jobs)) and any(map(is_foldable, jobs))
+    """Whether any of some jobs `is_foldable`."""
+    return any_batched(jobs) and any(map(is_foldable, jobs))
 
 
 def _answer(

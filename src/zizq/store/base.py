@@ -162,7 +162,8 @@ class Store(Views, Copies, Protocol):
         """Store new jobs, ready or scheduled, in the enqueue commit mode.
 
         A job whose unique key another job holds (`engine.unique`) is not stored. A ready job with a batch is from now
-        on the one that waits under its key.
+        on the one that waits under its key. The answer is to be awaited at once: whether anything happens before that
+        is the store's affair.
 
         Args:
             jobs: New jobs with payloads, identifiers ascending.

@@ -45,15 +45,16 @@ def called(bench: Bench, calls: int) -> list[asyncio.Future[Any]]:
 async def test_calls_gather_for_as_long_as_each_turn_of_the_event_loop_brings_more(tmp_path: Path) -> None:
     async with bench_at(tmp_path) as bench:
         _, handed = watched(bench)
-        answers = []
-        for calls in (3, 2, 1):
-            answers += called(bench, calls)
+        for before in ([], [6]):
+            answers = []
+            for calls in (3, 2, 1):
+                answers += called(bench, calls)
+                await asyncio.sleep(0)
+                assert handed == before
             await asyncio.sleep(0)
-            assert handed == []
-        await asyncio.sleep(0)
-        assert handed == [6]
-        await asyncio.gather(*answers)
-        assert len(await bench.take(9)) == 6
+            assert handed == [*before, 6]
+            await asyncio.gather(*answers)
+        assert len(await bench.take(99)) == 12
 
 
 async def test_one_call_waits_for_no_other(tmp_path: Path) -> None:
@@ -78,27 +79,6 @@ async def test_many_calls_wait_for_no_more(tmp_path: Path, monkeypatch: pytest.M
             answers += called(bench, calls)
             await asyncio.sleep(0)
         assert handed == [6, 7]
-        await asyncio.gather(*answers)
-
-
-async def test_calls_gather_for_half_a_millisecond_at_most(tmp_path: Path) -> None:
-    async with bench_at(tmp_path) as bench:
-        thread, handed = watched(bench)
-        clock = [0]
-        thread.meter.now_us = lambda: clock[0]
-        answers = called(bench, 2)
-        for later_us, calls in ((0, []), (writer.GATHER_US - 1, []), (1, [4])):
-            clock[0] += later_us
-            await asyncio.sleep(0)
-            assert handed == calls
-            answers += called(bench, 1)
-        # Their time begins anew.
-        answers += called(bench, 1)
-        await asyncio.sleep(0)
-        assert handed == [4]
-        await asyncio.sleep(0)
-        assert handed == [4, 2]
-        del thread.meter.now_us
         await asyncio.gather(*answers)
 
 

@@ -300,12 +300,17 @@ def _log_request(scope: Scope, status: int, seconds: float) -> None:
 
 
 async def _greet(scope: Scope, receive: Receive, send: Send) -> None:
-    """Say yes to start and stop: the broker is started and stopped by `server.app`, not by the ASGI server; and no to
-    WebSockets."""
-    if scope["type"] == "websocket":
+    """Answer what is no request."""
+    if scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+    elif scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close"})
-    while scope["type"] == "lifespan":
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Say yes to start and stop: the broker is started and stopped by `server.app`, not by the ASGI server."""
+    while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":

@@ -365,7 +365,7 @@ class Connection(asyncio.Protocol):
             self._reading.leave()
             self._reading, self._flaw = None, 0
         if self._current is None:
-            head = (STATUS_LINES[status], self.host.date(), b"content-length: 0\r\nconnection: close\r\n\r\n")
+            head = (STATUS_LINES[status], self.date(), b"content-length: 0\r\nconnection: close\r\n\r\n")
             self.write(b"".join(head))
             self._end(at_once=False)
 

@@ -108,4 +108,4 @@ class TakeCalls(SettleCalls):
     def _give_back(self, call: Take, jobs: Sequence[JobRecord]) -> None:
         """Whoever took jobs has gone before it got them."""
         if jobs:
-            self._later(self._owe(ReleaseJobs([job.id for job in jobs], [call.owner])))
+            _ = self._later(self._owe(ReleaseJobs([job.id for job in jobs], [call.owner])))

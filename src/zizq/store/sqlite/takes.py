@@ -45,17 +45,16 @@ class TakeCalls(Parts):
                 self._note_tokens(now)
                 return []
             # Waited for and not awaited: a stream that closes must not cancel the refill that others wait for.
-            refills, _ = await asyncio.wait([self._refill(lane) for lane in blind])
-            for refill in refills:
+            for refill in (await asyncio.wait([self._refill(lane) for lane in blind]))[0]:
                 refill.result()
         for lane in self._ready.low(queues):
-            self._refill(lane)
+            _ = self._refill(lane)
         if len(self._purse):
             self._note_tokens(now)
         taken = [decide.on_take(job, now) for job in jobs]
         batched = [job.id for job in taken if job.batch is not None]
         if batched:
-            self._write(Step.SEAL, batched)
+            _ = self._write(Step.SEAL, batched)
         if any(job.payload is None for job in taken):
             return await self._hand_out(owner, jobs, taken, timeout_ms)
         self._flight.add(taken, owner, timeout_ms)

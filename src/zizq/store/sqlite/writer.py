@@ -2,7 +2,7 @@
 
 Calls are put in by the event loop and answered on it. While the thread commits, more calls gather; it then takes all
 of them into the next transaction. So the busier the server, the more calls share a commit. Where several come in a turn
-of the event loop they wait for as long as each turn brings more, half a millisecond at most; one alone waits for none.
+of the event loop they wait for as long as each turn brings more, up to 64; one alone waits for none.
 
 Two rules make the answers safe to act on:
 
@@ -64,8 +64,6 @@ QUICK_US = 1000
 """What commits that wait for the disk take on average where the event loop may wait for it."""
 GATHERED = 64
 """So many calls are handed over without waiting for more of them."""
-GATHER_US = 500
-"""The same for the time since the first turn of the event loop that brought several."""
 SETTLED = 1000
 """After so many jobs that one commit settles, the other calls of the kind wait for the next: while that is made, the
 event loop goes on with the outcome of this one, and hands out as many jobs."""
@@ -143,12 +141,11 @@ class Writer:
         self._statements = statements
         self._inbox: SimpleQueue[list[Call] | None] = SimpleQueue()
         self._gathered: list[Call] = []
-        # How many calls came in this turn of the loop, and whether a single one did in the last that had any.
+        # How many calls came since the last hand-over, and whether that was of a single one.
         self._in_turn = 0
         self._was_alone = False
-        # How many had gathered a turn ago, where they wait for more, and until when they do.
+        # How many had gathered a turn ago, where they wait for more.
         self._waited = 0
-        self._gather_until_us = 0
         # How many enqueues in a row came with nothing beside them, and what a commit takes that waits for the disk.
         self._lone = 0
         self._sync_us: float = QUICK_US
@@ -203,7 +200,7 @@ class Writer:
         answer: asyncio.Future[Any] = self._loop.create_future()
         call = Call(step, argument, durable, then, otherwise, answer)
         self._lone = self._lone + 1 if step is Step.ENQUEUE and not (self._in_turn or self._away) else 0
-        # One hand-over for all the calls of a turn of the loop: waking a thread costs more than an insert.
+        # One hand-over for the calls of a turn of the loop, or of several: waking a thread costs more than an insert.
         self._in_turn += 1
         if self._in_turn == 1:
             self._loop.call_soon(self._end_turn)
@@ -214,25 +211,15 @@ class Writer:
         return answer
 
     def _end_turn(self) -> None:
-        if self._gathers_on():
+        """Hand over what has gathered, unless it waits for more: a commit costs as much as ten jobs in it."""
+        before, self._waited = self._waited, len(self._gathered)
+        if max(1, before) < self._waited < GATHERED:
             self._loop.call_soon(self._end_turn)
         else:
             self._hand_over()
 
-    def _gathers_on(self) -> bool:
-        """Whether calls wait for others: a commit costs as much as ten jobs in it, and many callers are at it."""
-        count, before, self._waited = len(self._gathered), self._waited, 0
-        if not max(1, before) < count < GATHERED:
-            return False
-        now_us = self.meter.now_us()
-        if not before:
-            self._gather_until_us = now_us + GATHER_US
-        if now_us < self._gather_until_us:
-            self._waited = count
-        return self._waited > 0
-
     def _hand_over(self) -> None:
-        calls, self._gathered = self._gathered, []
+        calls, self._gathered, self._waited = self._gathered, [], 0
         self._was_alone, self._in_turn = self._in_turn == 1, 0
         if calls and not (self._was_alone and self._is_short(calls[0]) and self._run_here(calls[0])):
             self._away += len(calls)
