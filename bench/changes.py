@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import zizq
-from bench.programs import Server, scratch
+from bench.programs import LONGEST_S, Server, scratch
 from bench.report import Table, millis
 
 JOBS = 1_000_000
@@ -41,7 +41,11 @@ def run(command: str, *, rounds: int, size: float, modes: object = None) -> Tabl
     jobs = max(5000, int(JOBS * size))
     samples: dict[str, list[float]] = {}
     rows: list[list[str]] = []
-    with scratch() as folder, Server(folder / "store", "buffered") as server, zizq.SyncClient(server.url) as client:
+    with (
+        scratch() as folder,
+        Server(folder / "store", "buffered") as server,
+        zizq.SyncClient(server.url, read_timeout=LONGEST_S) as client,
+    ):
         _fill(client, jobs)
         print(f"{jobs:,} jobs are queued", file=sys.stderr)
         for name, filters in QUESTIONS.items():
