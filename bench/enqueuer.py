@@ -47,7 +47,7 @@ async def one_by_one(client: zizq.Client, jobs: int) -> None:
 
 
 async def bulk(clients: Sequence[zizq.Client], jobs: int, rate: int) -> None:
-    """Enqueue many jobs a request, from 16 callers at once."""
+    """Enqueue many jobs a request, from several callers at once."""
 
     async def caller(share: int) -> None:
         for done in range(0, share, BULK_SIZE):

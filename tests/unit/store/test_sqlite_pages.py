@@ -142,7 +142,7 @@ def test_what_is_among_many_names_is_found_by_each_of_them(db: apsw.Connection) 
     db.execute("BEGIN")
     plans = Plans(db)
     try:
-        keys.admit([AdmitCall(jobs, (), {"k": None}, NOW, (), {"b": budget}, 9)])
+        keys.admit([AdmitCall(jobs, (), {"k": None}, NOW, {"b": budget}, 9)])
         crons.save([SaveCron("g", None, before := group(entry("a"), entry("b")), {}, 9)])
         crons.save([SaveCron("g", before, group(entry("a")), {}, 9)])
         windows.window(instant(db), JobList.READY, 0, 5)

@@ -1,4 +1,4 @@
-"""Calls that gather before they are handed to the thread: how many share a commit, and how long they wait for that."""
+"""Calls that gather before they are handed to the thread: how many come together, and who waits for them."""
 
 from __future__ import annotations
 

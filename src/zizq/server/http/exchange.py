@@ -54,8 +54,8 @@ class Request:
         load: Counts it and its body; None where nothing is counted.
     """
 
-    __slots__ = ("_entered", "_held", "_host", "_load", "_max_body", "body_form", "caller", "form", "head",
-                 "limits", "receive", "scope")  # fmt: skip
+    __slots__ = ("_entered", "_held", "_load", "_max_body", "body_form", "caller", "form", "head",
+                 "limits", "peer", "receive", "scope")  # fmt: skip
 
     form: Format
     """The format of the response; set by the router before a handler runs."""
@@ -75,19 +75,14 @@ class Request:
         self._held = 0
         self.caller = self.limits = None
         self.head = head_of(scope)
-        client = scope.get("client")
-        self._host: str = client[0] if client else ""
+        host, port = scope.get("client") or ("", 0)
+        self.peer: tuple[str, int] = (host, port)
+        """The address of the client."""
 
     @property
     def is_deaf(self) -> bool:
         """Whether nobody reads from its connection while it is answered."""
         return is_deaf(self.scope)
-
-    @property
-    def peer(self) -> tuple[str, int]:
-        """The address of the client."""
-        host, port = self.scope.get("client") or ("", 0)
-        return (host, port)
 
     def own(self, name: str) -> str:
         """What a name that the caller has chosen is known as here: those of others are different ones."""
@@ -141,7 +136,7 @@ class Request:
             TooMany: When too many of this client do.
         """
         if self._load is not None:
-            self._load.enter(self._host)
+            self._load.enter(self.peer[0])
             self._entered = True
 
     def hold(self, count: int) -> None:
@@ -152,19 +147,19 @@ class Request:
             TooMany: When this client has more than its share.
         """
         if self._load is not None:
-            self._load.hold(self._host, count)
+            self._load.hold(self.peer[0], count)
             self._held += count
 
     def hold_anyway(self, count: int) -> None:
         """Take so many bytes of memory, until `leave`, for an answer to what is done already."""
         if self._load is not None:
-            self._load.hold_anyway(self._host, count)
+            self._load.hold_anyway(self.peer[0], count)
             self._held += count
 
     def leave(self) -> None:
         """Wait no more; its bodies are in memory no more."""
         if self._load is not None:
-            self._load.leave(self._host, 1 if self._entered else 0, self._held)
+            self._load.leave(self.peer[0], 1 if self._entered else 0, self._held)
 
     async def _pieces(self, message: Message) -> bytes:
         """A body that comes in pieces, from the first one on."""

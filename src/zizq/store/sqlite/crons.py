@@ -70,6 +70,5 @@ class CronCalls(Parts, ABC):
         pending: Mapping[str, str | None] = NOTHING,
     ) -> Sequence[JobRecord]:
         """Change a cron entry that is due, and enqueue its job."""
-        flying = self._flight.with_keys(jobs, pending)
         firing = Firing(due, after)
-        return await self._admit(AdmitCall(jobs, folds, pending, now, flying, NO_BUDGETS, self._max_budgets, firing))
+        return await self._admit(AdmitCall(jobs, folds, pending, now, NO_BUDGETS, self._max_budgets, firing))

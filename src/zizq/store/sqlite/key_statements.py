@@ -31,20 +31,20 @@ class AdmitCall(NamedTuple):
         folds: Jobs that wait under batch keys, with the payloads that they get.
         pending: Which job is thought to wait under each batch key that is concerned, or None.
         now: The wall clock.
-        flying: The jobs in flight that have one of the keys.
         create: Budgets to create where jobs draw on them and they are missing.
         most_budgets: How many budgets there may be.
         firing: The cron entry that they come of, if they do.
+        flying: The jobs in flight that have one of the keys, as the store knows them when it puts the call in.
     """
 
     jobs: Sequence[JobRecord]
     folds: Sequence[JobRecord]
     pending: Mapping[str, str | None]
     now: int
-    flying: Collection[str]
     create: Mapping[str, Budget]
     most_budgets: int
     firing: Firing | None = None
+    flying: Collection[str] = ()
 
 
 class Admitted(NamedTuple):

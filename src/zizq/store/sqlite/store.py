@@ -173,20 +173,8 @@ class SqliteStore(TakeCalls, ViewCalls, CronCalls, UpkeepCalls, CopyCalls):
     ) -> Awaitable[Sequence[JobRecord]]:
         """Insert new jobs."""
         if folds or pending or any_bound(jobs):
-            return self._enqueue_bound(jobs, now, folds, pending, create)
+            return self._admit(AdmitCall(jobs, folds, pending, now, create, self._max_budgets))
         return self._writer.call(Step.ENQUEUE, jobs, durable=self._enqueue_durable)
-
-    async def _enqueue_bound(
-        self,
-        jobs: Sequence[JobRecord],
-        now: int,
-        folds: Sequence[JobRecord],
-        pending: Mapping[str, str | None],
-        create: Mapping[str, Budget],
-    ) -> Sequence[JobRecord]:
-        # Asked in the turn in which the call is put in: what is in flight changes from turn to turn.
-        flying = self._flight.with_keys(jobs, pending)
-        return await self._admit(AdmitCall(jobs, folds, pending, now, flying, create, self._max_budgets))
 
     def _enqueued(self, jobs: Sequence[JobRecord]) -> None:
         """A commit has added jobs."""
@@ -195,6 +183,8 @@ class SqliteStore(TakeCalls, ViewCalls, CronCalls, UpkeepCalls, CopyCalls):
 
     async def _admit(self, call: AdmitCall) -> Sequence[JobRecord]:
         """Insert new jobs of which some have keys, or draw on budgets."""
+        # Asked in the turn in which the call is put in: what is in flight changes from turn to turn.
+        call = call._replace(flying=self._flight.with_keys(call.jobs, call.pending))
         # No take may hand out a job whose payload is being written.
         on_ice = [job.id for job in call.folds]
 

@@ -45,7 +45,8 @@ class TakeCalls(Parts):
                 self._note_tokens(now)
                 return []
             # Waited for and not awaited: a stream that closes must not cancel the refill that others wait for.
-            for refill in (await asyncio.wait([self._refill(lane) for lane in blind]))[0]:
+            refills, _ = await asyncio.wait([self._refill(lane) for lane in blind])
+            for refill in refills:
                 refill.result()
         for lane in self._ready.low(queues):
             _ = self._refill(lane)
