@@ -13,7 +13,7 @@ from zizq.server.http.head import KEPT, head_of
 from zizq.server.net.heads import LONGEST, MOST, Heads
 from zizq.server.net.limits import MAX_HEAD
 
-SCOPE: dict[str, Any] = {"headers": [], "query_string": b""}
+SCOPE: dict[str, Any] = {"method": "GET", "path": "/", "headers": [], "query_string": b""}
 
 
 def is_known(client: Client, data: bytes) -> bool:

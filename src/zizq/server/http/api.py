@@ -11,16 +11,7 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
 
 from zizq.clock import Clock
-from zizq.errors import (
-    Denied,
-    NotAcceptable,
-    NotPermitted,
-    Refusal,
-    TooMany,
-    Unauthenticated,
-    Unavailable,
-    UnsupportedMedia,
-)
+from zizq.errors import Denied, NotAcceptable, NotPermitted, Refusal, Unavailable
 from zizq.server.auth import Auth
 from zizq.server.bindings import Bindings
 from zizq.server.broker import Broker
@@ -31,19 +22,31 @@ from zizq.server.http.bindings import BindingHandlers
 from zizq.server.http.budgets import BudgetHandlers
 from zizq.server.http.crons import CronHandlers
 from zizq.server.http.departures import Departures
-from zizq.server.http.exchange import NO_CONTENT, PIECE, Receive, Request, Response, Scope, Send, respond, target
+from zizq.server.http.exchange import (
+    NO_CONTENT,
+    PIECE,
+    Receive,
+    Request,
+    Response,
+    Scope,
+    Send,
+    broken,
+    refused,
+    respond,
+    target,
+)
 from zizq.server.http.gate import Gate, note_refusal
 from zizq.server.http.jobs import JobHandlers
 from zizq.server.http.listing import ListHandlers
 from zizq.server.http.load import Load
+from zizq.server.http.lots import EnqueueLot
 from zizq.server.http.origin import check_origin
 from zizq.server.http.queues import QueueHandlers
 from zizq.server.http.take import TakeHandler
 from zizq.server.payloads import Payloads
-from zizq.wire import codec, framing, openapi
+from zizq.wire import framing, openapi
 from zizq.wire import operations as op
 from zizq.wire.codec import Format
-from zizq.wire.faults import STATUS
 from zizq.wire.messages import ErrorBody, Health, Ok, Version
 
 log = logging.getLogger("zizq.api.primary")
@@ -103,6 +106,11 @@ class Api:
         self._may_reset = may_reset
         self._auth = auth
         self._gate = Gate(auth, catalog, broker) if auth.is_on else None
+        self._lots = {
+            (body_form, form): EnqueueLot(broker, load, self.requests, body_form, form)
+            for body_form in Format
+            for form in Format
+        }
         self._take = TakeHandler(broker, clock, auth, departures, load, payloads, heartbeat_ms)
         own = self._handlers(JobHandlers(broker, catalog, payloads), ListHandlers(catalog, payloads))
         self._routes = Routes(
@@ -173,7 +181,7 @@ class Api:
                 await self._gate.admit(request, op.TAKE)
             await self._take.stream(request, send)
         except NotAcceptable as refusal:
-            return _refused(refusal, Format.JSON, framing.STREAMS)
+            return refused(refusal, Format.JSON, framing.STREAMS)
         except Refusal as refusal:
             return self._refuse(request, refusal, Format.JSON)
         return None
@@ -181,7 +189,7 @@ class Api:
     def _refuse(self, request: Request, refusal: Refusal, form: Format) -> Response:
         if isinstance(refusal, Denied):
             note_refusal(self._auth, refusal, request.scope, request.caller)
-        return _refused(refusal, form)
+        return refused(refusal, form)
 
     async def _answer(self, request: Request) -> Response:
         request.form = Format.JSON
@@ -198,6 +206,9 @@ class Api:
             if operation.body is None and operation not in op.PROBES:
                 request.enter()
             response = await handler(request, *arguments)
+            if operation is op.ENQUEUE and self._gate is None and not log.isEnabledFor(logging.DEBUG):
+                # Nothing in this head is refused, and nothing has to be told of each.
+                request.head.together = self._lots[request.body_form, request.form].add
             if len(response.body) > PIECE and not response.rest:
                 # Refused only where nothing was done: who hears 503 or 429 does it again.
                 hold = request.hold if operation.method == "GET" else request.hold_anyway
@@ -207,7 +218,7 @@ class Api:
             return self._refuse(request, refusal, request.form)
         except Exception:
             log.exception("request failed", extra={"fields": {"path": target(request.scope)}})
-            return request.answer(500, ErrorBody("internal server error"))
+            return broken(request.form)
 
     # ── small calls (protocol.md#9) ──
 
@@ -278,19 +289,6 @@ class Routes:
             if len(shape) == len(parts) and all(s == p or (s == "*" and p) for s, p in zip(shape, parts, strict=True)):
                 return methods, tuple(unquote(p) for s, p in zip(shape, parts, strict=True) if s == "*")
         return None, ()
-
-
-def _refused(refusal: Refusal, form: Format, supported: list[str] | None = None) -> Response:
-    status = next(STATUS[kind] for kind in type(refusal).__mro__ if kind in STATUS)
-    if supported is None and isinstance(refusal, NotAcceptable | UnsupportedMedia):
-        supported = codec.ORDINARY
-    body = codec.encode(ErrorBody(str(refusal), supported), form)
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    if isinstance(refusal, Unavailable | TooMany):
-        headers = ((b"retry-after", b"1"),)
-    elif isinstance(refusal, Unauthenticated):
-        headers = ((b"www-authenticate", b"Bearer"),)
-    return Response(status, body, form.value.encode(), headers)
 
 
 def _log_request(scope: Scope, status: int, seconds: float) -> None:

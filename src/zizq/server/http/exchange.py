@@ -6,13 +6,24 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote
 
-from zizq.errors import BadRequest, BodyTooLarge
+from zizq.errors import (
+    BadRequest,
+    BodyTooLarge,
+    NotAcceptable,
+    Refusal,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+    UnsupportedMedia,
+)
 from zizq.server.access import Caller
 from zizq.server.http.head import head_of
 from zizq.server.http.load import Load
 from zizq.server.tokens import without_secrets
 from zizq.wire import codec
 from zizq.wire.codec import Body, Format, T
+from zizq.wire.faults import STATUS
+from zizq.wire.messages import ErrorBody
 from zizq.wire.operations import Operation
 
 Scope = MutableMapping[str, Any]
@@ -39,6 +50,14 @@ class Response(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...] = ()
     rest: Sequence[bytes] = ()
     """More of the body, sent piece by piece."""
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """All headers but the length."""
+        fields = list(self.headers)
+        if self.content_type is not None:
+            fields.append((b"content-type", self.content_type))
+        return fields
 
 
 NO_CONTENT = Response(204)
@@ -185,21 +204,42 @@ class Request:
 
     def answer(self, status: int, value: object) -> Response:
         """A response in the format that the caller accepts."""
-        return Response(status, codec.encode(value, self.form), _CONTENT_TYPE[self.form])
+        return made(status, value, self.form)
 
     def answer_pieces(self, status: int, pieces: Sequence[bytes]) -> Response:
         """A response whose body is in the format that the caller accepts already, in pieces."""
-        return Response(status, pieces[0], _CONTENT_TYPE[self.form], rest=pieces[1:])
+        return Response(status, pieces[0], CONTENT_TYPE[self.form], rest=pieces[1:])
 
 
-_CONTENT_TYPE = {form: form.value.encode() for form in Format}
+CONTENT_TYPE = {form: form.value.encode() for form in Format}
+
+
+def made(status: int, value: object, form: Format) -> Response:
+    """A response with a value in a format."""
+    return Response(status, codec.encode(value, form), CONTENT_TYPE[form])
+
+
+def refused(refusal: Refusal, form: Format, supported: list[str] | None = None) -> Response:
+    """The response that says why something is refused."""
+    status = next(STATUS[kind] for kind in type(refusal).__mro__ if kind in STATUS)
+    if supported is None and isinstance(refusal, NotAcceptable | UnsupportedMedia):
+        supported = codec.ORDINARY
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if isinstance(refusal, Unavailable | TooMany):
+        headers = ((b"retry-after", b"1"),)
+    elif isinstance(refusal, Unauthenticated):
+        headers = ((b"www-authenticate", b"Bearer"),)
+    return made(status, ErrorBody(str(refusal), supported), form)._replace(headers=headers)
+
+
+def broken(form: Format) -> Response:
+    """The response that owns to a defect."""
+    return made(500, ErrorBody("internal server error"), form)
 
 
 async def respond(send: Send, response: Response, *, with_body: bool = True) -> None:
     """Send a whole response; the body is left out for HEAD."""
-    headers = list(response.headers)
-    if response.content_type is not None:
-        headers.append((b"content-type", response.content_type))
+    headers = response.fields
     # A 204 has no body and so no length: HTTP/2 clients take one for a broken stream (protocol.md#1.4).
     if response.status != 204:
         headers.append((b"content-length", b"%d" % (len(response.body) + sum(map(len, response.rest)))))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from zizq.wire import codec
 from zizq.wire.codec import Format
@@ -11,6 +12,30 @@ from zizq.wire.codec import Format
 KEPT = "zizq.kept"
 """The extension of a scope where an application may keep what it has made of the head: requests with the same head
 share it, where the HTTP server knows of them."""
+
+
+class Whole(Protocol):
+    """A request that has come whole and that nobody is at yet; it is to be begun, or answered."""
+
+    body: bytes
+    """All of its body."""
+
+    @property
+    def host(self) -> str:
+        """The address of the client."""
+
+    def begin(self) -> None:
+        """Have the application called for it alone."""
+
+    def opening(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """How answers begin, up to their length: the status and all other headers."""
+
+    def answer(self, opening: bytes, body: bytes) -> None:
+        """Answer it, with few bytes; where the client has gone nobody hears it."""
+
+
+Together = Callable[[Whole], None]
+"""Begins or answers a request, soon, together with others that come beside it."""
 
 
 class Head:
@@ -26,6 +51,8 @@ class Head:
         """The path as it came, still percent-encoded: an encoded slash is a part of its segment and parts none."""
         self.headers = headers_of(scope)
         """The bytes of the headers. Of what is secret nothing else is asked: `header` keeps copies."""
+        self.together: Together | None = None
+        """Takes those requests with this head that come whole, where the application can answer many at once."""
 
     def header(self, name: bytes) -> str | None:
         """A header by its name in lower case; "" where it is not visible ASCII."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Protocol
 
 from zizq.server.http.exchange import Message, Scope
 
@@ -18,6 +19,7 @@ class Line(Protocol):
 
     is_lost: bool
     is_full: bool
+    client: tuple[str, int] | None
 
     @property
     def ends_here(self) -> bool:
@@ -34,6 +36,9 @@ class Line(Protocol):
 
     async def drained(self) -> None:
         """Wait until the client has read enough."""
+
+    def begin(self, exchange: Exchange) -> None:
+        """Call the application."""
 
     def pace(self) -> None:
         """Read on, or no further while others have to be answered first."""
@@ -56,16 +61,17 @@ class Exchange:
     """
 
     __slots__ = ("_connection", "_expects", "_has_body", "_head", "_is_chunked", "_is_gone", "_is_read", "_pieces",
-                 "_waiter", "held", "is_last", "is_whole", "scope", "task")  # fmt: skip
+                 "_waiter", "body", "held", "is_last", "is_whole", "scope", "task")  # fmt: skip
 
     def __init__(self, connection: Line, scope: Scope, *, expects: bool = False, body: bytes | None = None) -> None:
         self.scope = scope
+        self.body = body or b""
         self.task: asyncio.Task[None] | None = None
         self.is_whole = body is not None
         """Whether the request has come to its end."""
         self.is_last = False
         """Whether the connection ends with the answer; known when that begins."""
-        self.held = len(body or b"")
+        self.held = len(self.body)
         """Bytes of the body that nobody has asked for yet."""
         self._connection = connection
         self._expects = expects
@@ -123,16 +129,12 @@ class Exchange:
         if not more:
             connection.finished()
 
-    def _begin(self, status: int, headers: Any) -> None:
+    def _begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Make the head, which goes with the first piece of the body."""
         self._expects = False
-        connection = self._connection
-        self.is_last = not self.is_whole or connection.ends_here
-        parts = [STATUS_LINES[status], connection.date()]
-        has_length = False
-        for name, value in headers:
-            has_length = has_length or name == b"content-length"
-            parts += (name, b": ", value, b"\r\n")
+        self.is_last = not self.is_whole or self._connection.ends_here
+        parts = [self.opening(status, headers)]
+        has_length = any(name == b"content-length" for name, _ in headers)
         if self.scope["method"] == "HEAD" or status in (204, 304):
             self._has_body = False
         elif not has_length and self.scope["http_version"] == "1.1":
@@ -144,6 +146,36 @@ class Exchange:
             parts.append(b"connection: close\r\n")
         parts.append(b"\r\n")
         self._head = b"".join(parts)
+
+    # ── what answers it together with others (http.head.Whole) ──
+
+    @property
+    def host(self) -> str:
+        """The address of the client."""
+        client = self._connection.client
+        return "" if client is None else client[0]
+
+    def begin(self) -> None:
+        """Have the application called for it alone."""
+        self._connection.begin(self)
+
+    def opening(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """How answers begin: the status and these headers."""
+        lines = [STATUS_LINES[status], self._connection.date()]
+        for name, value in fields:
+            lines += (name, b": ", value, b"\r\n")
+        return b"".join(lines)
+
+    def answer(self, opening: bytes, body: bytes) -> None:
+        """Send a whole answer, of few bytes; where the client has gone nobody hears it."""
+        connection = self._connection
+        connection.ended(self)
+        if connection.is_lost:
+            return
+        self.is_last = connection.ends_here
+        close = b"connection: close\r\n" if self.is_last else b""
+        connection.write(b"%bcontent-length: %d\r\n%b\r\n%b" % (opening, len(body), close, body))
+        connection.finished()
 
     # ── what the connection tells ──
 
@@ -166,7 +198,10 @@ class Exchange:
 
     def cancel(self) -> None:
         """Have the application give up."""
-        if self.task is not None:
+        if self.task is None:
+            # It is answered together with others, and its client has gone.
+            self._connection.ended(self)
+        else:
             # One that has not begun yet does not come to its own end.
             self.task.add_done_callback(lambda task: self._connection.ended(self))
             self.task.cancel()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from zizq.server.http.exchange import Scope
+from zizq.server.http.head import Head, head_of
 
 MOST = 512
 """Heads that are kept: those of a few kinds of requests, with bodies of many lengths."""
@@ -35,6 +36,8 @@ class Known(NamedTuple):
     """What is known of a request by its head."""
 
     scope: Scope
+    head: Head
+    """What the application has made of it."""
     length: int
     """Bytes of its body."""
 
@@ -45,11 +48,16 @@ class Heads:
     def __init__(self) -> None:
         self._known: dict[bytes, Known] = {}
 
-    def find(self, data: bytes) -> tuple[Scope, bytes] | None:
-        """The scope and the body of a request that the bytes are exactly; None where its head is not known."""
+    def find(self, data: bytes) -> tuple[Scope, Head, bytes] | None:
+        """The scope, the head and the body of a request that the bytes are exactly; None where its head is not known.
+
+        The scope has no client and no server.
+        """
         end = _end(data)
         known = self._known.get(data[:end])
-        return (known.scope, data[end:]) if known is not None and known.length == len(data) - end else None
+        if known is None or known.length != len(data) - end:
+            return None
+        return known.scope, known.head, data[end:]
 
     def learn(self, data: bytes, scope: Scope, length: int) -> None:
         """Keep the head of a request.
@@ -67,7 +75,7 @@ class Heads:
             return
         if len(self._known) >= MOST:
             del self._known[next(iter(self._known))]
-        self._known[data[:end]] = Known({**scope, "client": None, "server": None}, length)
+        self._known[data[:end]] = Known({**scope, "client": None, "server": None}, head_of(scope), length)
 
 
 def _end(data: bytes) -> int:

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 
 from zizq.server.http.exchange import READS_ON, Scope
-from zizq.server.http.head import KEPT
+from zizq.server.http.head import KEPT, Head
 from zizq.server.net.exchange import STATUS_LINES, Exchange
 from zizq.server.net.heads import Heads
 from zizq.server.net.limits import HEAD_S, IDLE_S, LINGER_S, MAX_FIELDS, MAX_HEAD, OPENING_S, PATIENCE_S, Asgi
@@ -136,11 +136,17 @@ class Connection(asyncio.Protocol):
                 self._start(self._current)
             self.pace()
 
-    def _take(self, scope: Scope, body: bytes) -> None:
+    def _take(self, scope: Scope, head: Head, body: bytes) -> None:
         """Answer a request that came whole, behind a head that is known."""
-        exchange = Exchange(self, {**scope, "client": self.client, "server": self.server}, body=body)
+        exchange = Exchange(self, scope, body=body)
         self.due_at, self._kept_bytes, self._current = _NEVER, 0, exchange
-        self._start(exchange)
+        together = head.together
+        # Who does not read has to wait, which only a call alone can.
+        if together is None or self.is_full:
+            self.begin(exchange)
+        else:
+            self.host.running.add(exchange)
+            together(exchange)
 
     def _parse(self, data: bytes) -> int:
         """Read on; returns the status that refuses what came, 0 for none."""
@@ -280,6 +286,11 @@ class Connection(asyncio.Protocol):
     def new_future(self) -> asyncio.Future[None]:
         """Something to wait for."""
         return self.host.loop.create_future()
+
+    def begin(self, exchange: Exchange) -> None:
+        """Call the application for a request whose head is known."""
+        exchange.scope = {**exchange.scope, "client": self.client, "server": self.server}
+        self._start(exchange)
 
     def ended(self, exchange: Exchange) -> None:
         """The application is through with a request."""

@@ -1,0 +1,391 @@
+"""Enqueues that come together are answered together, and each is answered as it would be alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from trust.line import Client
+
+from unit.server.line import App as Echo
+from unit.server.line import post
+from wire.grants import Grants, bearer
+from zizq.budget import Budget
+from zizq.engine.selection import Selection
+from zizq.errors import Unavailable
+from zizq.job import JobRecord
+from zizq.policy import Defaults
+from zizq.server.app import App
+from zizq.server.http import lots
+from zizq.server.http.head import KEPT, head_of
+from zizq.server.net.heads import Heads
+from zizq.server.settings import Settings
+from zizq.store.base import NO_BUDGETS, NOTHING
+from zizq.store.memory import MemoryStore
+from zizq.testing.clock import LoadedDice, ManualClock
+from zizq.wire.operations import Scope
+
+NOW = 1_790_000_000_000
+JSON, MSGPACK = b"application/json", b"application/msgpack"
+PLAIN = {"type": "t", "queue": "q", "payload": {"n": 1}}
+
+
+class Counting(MemoryStore):
+    """A store that notes how many jobs come with each enqueue, holds them back while it is told to, and may fail."""
+
+    def __init__(self) -> None:
+        super().__init__(Defaults(), LoadedDice())
+        self.calls: list[int] = []
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
+        self.failure: BaseException | None = None
+        self.defect: Exception | None = None
+
+    def enqueue(
+        self,
+        jobs: Sequence[JobRecord],
+        now: int,
+        folds: Sequence[JobRecord] = (),
+        pending: Mapping[str, str | None] = NOTHING,
+        create: Mapping[str, Budget] = NO_BUDGETS,
+    ) -> Coroutine[Any, Any, Sequence[JobRecord]]:
+        """Insert new jobs."""
+        self.calls.append(len(jobs))
+        if self.defect is not None:
+            raise self.defect
+        return self._later(jobs, now, folds, pending, create)
+
+    async def _later(self, jobs: Sequence[JobRecord], *rest: Any) -> Sequence[JobRecord]:
+        await self.goes_on.wait()
+        if self.failure is not None:
+            raise self.failure
+        return await super().enqueue(jobs, *rest)
+
+
+class Server:
+    """A server without sockets, and clients of it that have all sent one enqueue."""
+
+    def __init__(self, store: Counting, app: App, clients: list[Client]) -> None:
+        self.store, self.app, self.clients = store, app, clients
+
+    async def send(self, requests: Sequence[bytes]) -> list[bytes]:
+        """What comes back for requests of so many clients that come in one turn."""
+        before = [len(client.transport.written) for client in self.clients]
+        for client, data in zip(self.clients, requests, strict=False):
+            client.connection.data_received(data)
+        return [await client.answer(at) for client, at in zip(self.clients[: len(requests)], before, strict=False)]
+
+    async def jobs(self) -> int:
+        """How many jobs there are."""
+        return await self.app.catalog.count(Selection(), None)
+
+
+def enqueue(body: bytes, content_type: bytes = JSON, accept: bytes = JSON) -> bytes:
+    """A request of an enqueue."""
+    return post(body, b"content-type: %b\r\naccept: %b\r\n" % (content_type, accept))
+
+
+def job(**options: Any) -> bytes:
+    """A body."""
+    return msgspec.json.encode(PLAIN | options)
+
+
+@asynccontextmanager
+async def serving(clients: int, **settings: Any) -> AsyncIterator[Server]:
+    """A server with so many clients, none of whose requests has come."""
+    store, heads = Counting(), Heads()
+    app = App(Settings(no_admin=True, **settings), store=store, clock=ManualClock(NOW), dice=LoadedDice())
+    await app.start()
+    try:
+        yield Server(store, app, [Client(app.asgi, heads) for _ in range(clients)])
+    finally:
+        await app.stop()
+
+
+@asynccontextmanager
+async def familiar(clients: int, *requests: bytes, **settings: Any) -> AsyncIterator[Server]:
+    """The same, where the heads of requests are known; the jobs of these are not counted."""
+    async with serving(clients, **settings) as server:
+        for request in requests or (enqueue(job()),):
+            assert b" 201 " in await server.clients[0].send(request)
+        server.store.calls.clear()
+        server.app.asgi.requests.clear()
+        yield server
+
+
+async def test_what_comes_in_one_turn_is_stored_by_one_call() -> None:
+    async with familiar(5) as server:
+        answers = await server.send([enqueue(job())] * 5)
+        assert server.store.calls == [5]
+        assert all(answer.startswith(b"HTTP/1.1 201 Created\r\n") for answer in answers)
+        assert len({msgspec.json.decode(answer.partition(b"\r\n\r\n")[2])["id"] for answer in answers}) == 5
+        assert await server.jobs() == 6
+        assert server.app.asgi.requests == {("POST", 2): 5}
+        assert not any(client.running for client in server.clients)
+
+
+async def test_what_comes_in_the_next_turn_is_another_lot() -> None:
+    async with familiar(2) as server:
+        for _ in range(2):
+            await server.send([enqueue(job())] * 2)
+        assert server.store.calls == [2, 2]
+
+
+async def test_a_lot_has_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lots, "MOST", 3)
+    async with familiar(7) as server:
+        answers = await server.send([enqueue(job())] * 7)
+        assert server.store.calls == [3, 3, 1]
+        assert all(b" 201 " in answer for answer in answers)
+
+
+async def test_what_is_in_other_formats_is_another_lot() -> None:
+    packed = msgspec.msgpack.encode(PLAIN)
+    requests = [
+        enqueue(*one)
+        for one in ((job(), JSON, JSON), (job(), JSON, MSGPACK), (packed, MSGPACK, JSON), (packed, MSGPACK, MSGPACK))
+    ]
+    async with familiar(8, *requests) as server:
+        answers = await server.send(requests * 2)
+        assert server.store.calls == [2, 2, 2, 2]
+        for number, answer in enumerate(answers):
+            head, _, body = answer.partition(b"\r\n\r\n")
+            kind = MSGPACK if number % 2 else JSON
+            assert b"content-type: " + kind in head
+            decode = msgspec.msgpack.decode if number % 2 else msgspec.json.decode
+            assert decode(body)["type"] == "t"
+
+
+BODIES = [
+    job(),
+    job(payload=None),
+    job(priority=7),
+    job(payload={"text": "x" * 300}),
+    job(payload="x" * lots.LARGEST),
+    job(payload=[[["deep"]] * 10] * 10),
+    job(ready_at=NOW + 1000),
+    job(retry_limit=3, backoff={"exponent": 2.0, "base_ms": 1, "jitter_ms": 1}),
+    job(unique_key="k"),
+    job(unique_key="k"),
+    job(unique_while="queued"),
+    job(budgets=[{"key": "none"}]),
+    job(budgets=[{"key": "b", "create_with": {"allocation": 5, "strategy": {"type": "static"}}}]),
+    job(metadata={"a": "b"}),
+    job(timeout_ms=1000),
+    job(queue="no, comma"),
+    job(type=""),
+    job(priority=70_000),
+    job(unknown=1),
+    b'{"type":"t","queue":"q"}',
+    b'{"type":"t","queue":"q","payload":' + b"[" * 140 + b"]" * 140 + b"}",
+    b'{"type":"t","queue":"q","payload":1e999}',
+    b'{"type":"t","queue":"q","payload":123456789012345678901234567890}',
+    b"not JSON",
+    b"[]",
+    b"",
+]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_each_hears_what_it_hears_alone(seed: int) -> None:
+    some = random.Random(seed).sample(BODIES * 2, 2 * len(BODIES))
+    requests = [enqueue(body) for body in some]
+    # Of each length one that is answered with 201: only then its head is one that goes together.
+    known = {len(body): enqueue(job(queue="other", payload="").ljust(len(body))) for body in some if len(body) > 45}
+    async with familiar(len(some), *known.values()) as together, serving(len(some)) as alone:
+        heard = await together.send(requests)
+        expected = [(await alone.send([request]))[0] for request in requests]
+        assert max(together.store.calls) > 5
+        assert max(alone.store.calls) == 1
+        assert list(map(_without_id, heard)) == list(map(_without_id, expected))
+        assert await together.jobs() - len(known) == await alone.jobs()
+
+
+def _without_id(answer: bytes) -> bytes:
+    return re.sub(rb'"id":"[0-9a-z]{25}"', b'"id":""', answer)
+
+
+async def test_what_is_large_goes_alone() -> None:
+    large = enqueue(job(payload="x" * lots.LARGEST))
+    async with familiar(2, large) as server:
+        assert all(b" 201 " in answer for answer in await server.send([large] * 2))
+        assert server.store.calls == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(post(job(), b"content-type: text/plain\r\n"), id="a format that is not spoken"),
+        pytest.param(post(job(), b"accept: text/plain\r\n"), id="an answer that is not spoken"),
+        pytest.param(post(b"{}"), id="no job"),
+        pytest.param(post(job()).replace(b"/jobs", b"/nowhere"), id="no path"),
+        pytest.param(post(b'{"jobs":[]}').replace(b"/jobs", b"/jobs/bulk"), id="another call"),
+        pytest.param(post(job()).replace(b"host: x", b"host: x\r\nsec-fetch-mode: cors\r\norigin: y"), id="a page"),
+    ],
+)
+async def test_heads_that_may_be_refused_go_alone(request_: bytes) -> None:
+    async with serving(1) as server:
+        for _ in range(2):
+            await server.send([request_])
+        known = server.clients[0].heads.find(request_)
+        assert known is None or known[1].together is None
+
+
+@pytest.mark.parametrize("auth", ["off", "tokens"])
+async def test_where_it_is_asked_who_calls_all_go_alone(auth: str, tmp_path: Any) -> None:
+    token = Grants(tmp_path).token(Scope.ENQUEUE)
+    headers = [(b"authorization", bearer(token).encode())]
+    scope: Any = {
+        "type": "http", "http_version": "1.1", "method": "POST", "path": "/jobs", "query_string": b"",
+        "headers": headers, "client": None, "extensions": {KEPT: {}},
+    }  # fmt: skip
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": job()}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with serving(0, auth=auth, root_dir=tmp_path) as server:
+        await server.app.asgi(scope, receive, send)
+    assert sent[0]["status"] == 201
+    assert (head_of(scope).together is None) == (auth == "tokens")
+
+
+async def test_where_each_request_is_logged_all_go_alone(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "zizq.api.primary")
+    async with familiar(3) as server:
+        caplog.clear()
+        await server.send([enqueue(job())] * 3)
+        assert [record.message for record in caplog.records] == ["request"] * 3
+        assert server.store.calls == [1, 1, 1]
+
+
+async def test_those_over_the_limit_are_turned_away_and_the_others_not() -> None:
+    async with familiar(5, max_requests=6) as server:
+        for _ in range(2):
+            answers = await server.send([enqueue(job())] * 5)
+            assert [answer[9:12] for answer in answers] == [b"201"] * 3 + [b"429"] * 2
+            assert b"retry-after: 1\r\n" in answers[4]
+        assert server.store.calls == [3, 3]
+
+
+async def test_what_the_store_refuses_is_refused_to_each(caplog: pytest.LogCaptureFixture) -> None:
+    async with familiar(3) as server:
+        server.store.failure = Unavailable("the disk is full")
+        answers = await server.send([enqueue(job())] * 3)
+        assert server.store.calls == [3]
+        server.store.calls.clear()
+        expected = await server.clients[0].send(
+            post(job(), b"accept: application/json\r\ncontent-type: */*,application/json\r\n")
+        )
+        assert [sorted(answer.split(b"\r\n")) for answer in answers] == [sorted(expected.split(b"\r\n"))] * 3
+        assert server.app.asgi.requests == {("POST", 5): 4}
+        server.store.failure = None
+        assert all(b" 201 " in answer for answer in await server.send([enqueue(job())] * 3))
+        assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("attribute", "error"),
+    [("failure", ZeroDivisionError()), ("failure", asyncio.CancelledError()), ("defect", ZeroDivisionError())],
+)
+async def test_a_defect_is_told_of_once_and_owned_to_to_each(
+    attribute: str, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with familiar(3) as server:
+        setattr(server.store, attribute, error)
+        for answer in await server.send([enqueue(job())] * 3):
+            assert answer.startswith(b"HTTP/1.1 500 ")
+            assert answer.endswith(b'{"error":"internal server error"}')
+        assert [record.message for record in caplog.records] == ["request failed"]
+
+
+async def test_who_goes_meanwhile_keeps_nobody_from_an_answer() -> None:
+    async with familiar(3) as server:
+        server.store.goes_on.clear()
+        await server.send([enqueue(job())] * 3)
+        gone = server.clients[1]
+        before = gone.transport.written
+        gone.connection.connection_lost(None)
+        assert gone.running
+        server.store.goes_on.set()
+        answers = [(await client.answer()).count(b" 201 ") for client in server.clients]
+        assert answers == [2, 0, 1]
+        assert gone.transport.written == before
+        assert await server.jobs() == 4
+        assert not any(client.running for client in server.clients)
+
+
+async def test_who_sends_no_more_hears_that_it_was_the_last() -> None:
+    async with familiar(2) as server:
+        server.store.goes_on.clear()
+        await server.send([enqueue(job())] * 2)
+        assert server.clients[1].connection.eof_received()
+        server.store.goes_on.set()
+        assert b"\r\nconnection: close\r\n\r\n" in await server.clients[1].answer()
+        assert server.clients[1].transport.is_closed
+        assert not server.clients[0].transport.is_closed
+
+
+async def test_what_is_sent_ahead_is_answered_behind_it() -> None:
+    async with familiar(2) as server:
+        server.store.goes_on.clear()
+        await server.send([enqueue(job())] * 2)
+        assert await server.clients[1].send(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n") == b""
+        server.store.goes_on.set()
+        answer = await server.clients[1].answer()
+        assert answer.index(b"HTTP/1.1 201 ") < answer.index(b"HTTP/1.1 200 ")
+
+
+async def test_who_does_not_read_has_no_more_answers_made_for_him() -> None:
+    async with familiar(2) as server:
+        server.clients[1].connection.pause_writing()
+        assert b" 201 " in (await server.send([enqueue(job())] * 2))[1]
+        assert await server.clients[1].send(enqueue(job())) == b""
+        assert server.store.calls == [1, 1]
+        server.clients[1].connection.resume_writing()
+        assert b" 201 " in await server.clients[1].answer()
+
+
+async def test_a_server_that_stops_waits_for_them() -> None:
+    async with familiar(2) as server:
+        server.store.goes_on.clear()
+        await server.send([enqueue(job())] * 2)
+        client = server.clients[1]
+        client.connection.stop_soon()
+        assert not client.transport.is_closed
+        assert len(client.running) == 1
+        server.store.goes_on.set()
+        assert b" 201 " in await client.answer()
+        assert client.transport.is_closed
+
+
+async def test_a_server_that_waits_no_longer_lets_them_go() -> None:
+    async with familiar(1) as server:
+        server.store.goes_on.clear()
+        await server.send([enqueue(job())])
+        [exchange] = server.clients[0].running
+        exchange.cancel()
+        assert not server.clients[0].running
+        server.store.goes_on.set()
+        await server.clients[0].answer()
+
+
+async def test_an_application_hears_of_one_that_is_begun_after_all_whose_it_is() -> None:
+    app = Echo()
+    client = Client(app)
+    await client.send(post(b"1"))
+    known = client.heads.find(post(b"1"))
+    assert known is not None
+    known[1].together = lambda request: request.begin()
+    assert (await client.send(post(b"2"))).endswith(b"\r\n\r\n2")
+    assert app.scopes[0] == app.scopes[1]
