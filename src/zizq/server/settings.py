@@ -201,7 +201,9 @@ class Settings:
     max_connections: int = _count(16_000, "Open connections; one more is not let in before another ends.")
     filter_timeout: int = _duration(1000, "Time that a jq filter may take for a batch of a thousand jobs.")
     filter_memory: int = _bytes(256 * 2**20, "Memory that a jq filter may take.")
-    enqueue_batch_size: int = _count(1000, "Enqueue requests that share a commit at most.")
+    enqueue_batch_size: int = _count(
+        1000, "Enqueues that share a commit at most; small ones that come at once count as one."
+    )
     complete_batch_size: int = _count(
         1000, "Requests of each other kind that share a commit at most. After 1,000 acknowledged jobs the rest waits."
     )

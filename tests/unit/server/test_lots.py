@@ -19,7 +19,7 @@ from unit.server.line import post
 from wire.grants import Grants, bearer
 from zizq.budget import Budget
 from zizq.engine.selection import Selection
-from zizq.errors import Unavailable
+from zizq.errors import Unavailable, Unprocessable
 from zizq.job import JobRecord
 from zizq.policy import Defaults
 from zizq.server.app import App
@@ -47,6 +47,7 @@ class Counting(MemoryStore):
         self.goes_on.set()
         self.failure: BaseException | None = None
         self.defect: Exception | None = None
+        self.refused = ""
 
     def enqueue(
         self,
@@ -66,6 +67,8 @@ class Counting(MemoryStore):
         await self.goes_on.wait()
         if self.failure is not None:
             raise self.failure
+        if any(job.queue == self.refused for job in jobs):
+            raise Unprocessable("not this queue")
         return await super().enqueue(jobs, *rest)
 
 
@@ -179,30 +182,40 @@ BODIES = [
     job(budgets=[{"key": "b", "create_with": {"allocation": 5, "strategy": {"type": "static"}}}]),
     job(metadata={"a": "b"}),
     job(timeout_ms=1000),
-    job(queue="no, comma"),
-    job(type=""),
     job(priority=70_000),
     job(unknown=1),
     b'{"type":"t","queue":"q"}',
-    b'{"type":"t","queue":"q","payload":' + b"[" * 140 + b"]" * 140 + b"}",
-    b'{"type":"t","queue":"q","payload":1e999}',
     b'{"type":"t","queue":"q","payload":123456789012345678901234567890}',
+    b'{"type":"t","queue":"q","payload":"\\ud800"}',
     b"not JSON",
     b"[]",
     b"",
 ]
 
+BROKEN = [
+    job(queue="no, comma"),
+    job(type=""),
+    b'{"type":"t","queue":"q","payload":' + b"[" * 140 + b"]" * 140 + b"}",
+    b'{"type":"t","queue":"q","payload":1e999}',
+]
+"""What breaks a rule that is only looked at when jobs are made."""
 
-@pytest.mark.parametrize("seed", range(5))
-async def test_each_hears_what_it_hears_alone(seed: int) -> None:
-    some = random.Random(seed).sample(BODIES * 2, 2 * len(BODIES))
+
+@pytest.mark.parametrize("broken", [[], *([one.ljust(80)] for one in BROKEN)])
+@pytest.mark.parametrize("seed", range(3))
+async def test_each_hears_what_it_hears_alone(seed: int, broken: list[bytes]) -> None:
+    some = random.Random(seed).sample(BODIES * 2 + broken, 2 * len(BODIES) + len(broken))
     requests = [enqueue(body) for body in some]
     # Of each length one that is answered with 201: only then its head is one that goes together.
     known = {len(body): enqueue(job(queue="other", payload="").ljust(len(body))) for body in some if len(body) > 45}
-    async with familiar(len(some), *known.values()) as together, serving(len(some)) as alone:
+    async with familiar(len(some), *known.values()) as together, serving(1) as alone:
         heard = await together.send(requests)
-        expected = [(await alone.send([request]))[0] for request in requests]
-        assert max(together.store.calls) > 5
+        expected = []
+        for request in requests:
+            # Nobody knows its head.
+            alone.clients[0] = Client(alone.app.asgi)
+            expected += await alone.send([request])
+        assert (max(together.store.calls) > 5) == (not broken)
         assert max(alone.store.calls) == 1
         assert list(map(_without_id, heard)) == list(map(_without_id, expected))
         assert await together.jobs() - len(known) == await alone.jobs()
@@ -309,6 +322,27 @@ async def test_a_defect_is_told_of_once_and_owned_to_to_each(
         assert [record.message for record in caplog.records] == ["request failed"]
 
 
+async def test_what_is_refused_for_one_is_not_refused_to_the_others() -> None:
+    async with familiar(4, enqueue(job(queue="one")), max_requests=8) as server:
+        server.store.refused = "bad"
+        for _ in range(2):
+            heard = await server.send([enqueue(job(queue=queue)) for queue in ("one", "bad", "two", "six")])
+            assert [_statuses(answer) for answer in heard] == [[201], [422], [201], [201]]
+        assert server.store.calls == [4, 1, 1, 1, 1] * 2
+
+
+async def test_an_answer_that_cannot_be_sent_takes_no_other_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    def write(data: bytes) -> None:
+        raise RuntimeError("closed")
+
+    async with familiar(3) as server:
+        server.clients[1].transport.write = write  # type: ignore[method-assign]
+        heard = await server.send([enqueue(job())] * 3)
+        assert [_statuses(answer) for answer in heard] == [[201], [], [201]]
+        assert server.clients[1].transport.is_aborted
+        assert [record.message for record in caplog.records] == ["an answer was not sent"]
+
+
 async def test_who_goes_meanwhile_keeps_nobody_from_an_answer() -> None:
     async with familiar(3) as server:
         server.store.goes_on.clear()
@@ -336,14 +370,36 @@ async def test_who_sends_no_more_hears_that_it_was_the_last() -> None:
         assert not server.clients[0].transport.is_closed
 
 
-async def test_what_is_sent_ahead_is_answered_behind_it() -> None:
-    async with familiar(2) as server:
-        server.store.goes_on.clear()
-        await server.send([enqueue(job())] * 2)
-        assert await server.clients[1].send(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n") == b""
+HEALTH = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize("pieces", [[HEALTH], [enqueue(job())], [HEALTH[:1], HEALTH[1:]], [HEALTH + HEALTH[:9]]])
+async def test_what_is_sent_ahead_is_answered_behind_it(pieces: list[bytes], is_stored: bool) -> None:
+    async with familiar(3) as server:
+        if is_stored:
+            server.store.goes_on.clear()
+            await server.send([enqueue(job())] * 3)
+        else:
+            # Nobody is at them yet.
+            for client in server.clients:
+                client.connection.data_received(enqueue(job()))
+        early = server.clients[1]
+        before = len(early.transport.written)
+        early.connection.data_received(pieces[0])
         server.store.goes_on.set()
-        answer = await server.clients[1].answer()
-        assert answer.index(b"HTTP/1.1 201 ") < answer.index(b"HTTP/1.1 200 ")
+        heard = [await client.answer() for client in server.clients]
+        for piece in pieces[1:]:
+            early.connection.data_received(piece)
+        behind = 200 if pieces[0][:1] == b"G" else 201
+        assert _statuses((await early.answer())[before:]) == [201, behind]
+        assert [_statuses(heard[number])[-1] for number in (0, 2)] == [201, 201]
+        assert server.store.calls == [3] + [1] * (behind == 201)
+        assert not any(client.running for client in server.clients)
+
+
+def _statuses(answers: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1.1 (\d+) ", answers)]
 
 
 async def test_who_does_not_read_has_no_more_answers_made_for_him() -> None:

@@ -263,7 +263,7 @@ async def test_who_waits_for_each_of_many_durable_enqueues_has_them_on_the_event
         assert len(bench.store._writer.meter.fsync.times().last_us) == synced + 1
 
 
-@pytest.mark.parametrize("others", ["in the same turn", "meanwhile", "of another kind"])
+@pytest.mark.parametrize("others", ["in the same turn", "in one call", "meanwhile", "of another kind"])
 async def test_where_others_are_about_the_disk_is_left_to_the_thread(
     others: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +272,9 @@ async def test_where_others_are_about_the_disk_is_left_to_the_thread(
         if others == "in the same turn":
             await asyncio.gather(*(bench.enqueue(bench.job()) for _ in range(2)))
             assert seen.pop(0) == HERE
+        elif others == "in one call":
+            await bench.enqueue(bench.job(), bench.job())
+            assert seen == [THERE]
         elif others == "meanwhile":
             many = asyncio.gather(bench.enqueue(*(bench.job() for _ in range(writer.FEW + 1))))
             await handed_over(bench.store._writer, 1)

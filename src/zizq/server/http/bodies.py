@@ -75,6 +75,15 @@ def new_job(job_id: str, now: int, body: Enqueue, form: Format, stored: msgspec.
     )
 
 
+def has_options(one: Enqueue) -> bool:
+    """Whether anything is asked for but type, queue, priority and payload."""
+    return (
+        one.ready_at is not None or one.retry_limit is not None or one.backoff is not None
+        or one.retention is not None or one.unique_key is not None or one.unique_while is not None
+        or one.batch is not None or one.budgets is not None or one.timeout_ms is not None or one.metadata is not None
+    )  # fmt: skip
+
+
 def plain_jobs(ids: Ids, now: int, asked: Sequence[Enqueue], form: Format, most: int) -> list[JobRecord] | None:
     """The jobs that enqueues ask for, where none has options: what `new_job` makes of each, by loops that call nothing
     of ours for each.
@@ -89,14 +98,8 @@ def plain_jobs(ids: Ids, now: int, asked: Sequence[Enqueue], form: Format, most:
     Returns:
         None where one has options, payloads are too large, or a rule is broken.
     """
-    special = [
-        None for one in asked
-        if one.ready_at is not None or one.retry_limit is not None or one.backoff is not None
-        or one.retention is not None or one.unique_key is not None or one.unique_while is not None
-        or one.batch is not None or one.budgets is not None or one.timeout_ms is not None or one.metadata is not None
-    ]  # fmt: skip
     raws = [one.payload for one in asked]
-    if special or sum(map(len, raws)) > most:
+    if any(map(has_options, asked)) or sum(map(len, raws)) > most:
         return None
     try:
         for type, queue in {(one.type, one.queue) for one in asked}:

@@ -17,8 +17,9 @@ share it, where the HTTP server knows of them."""
 class Whole(Protocol):
     """A request that has come whole and that nobody is at yet; it is to be begun, or answered."""
 
-    body: bytes
-    """All of its body."""
+    @property
+    def body(self) -> bytes:
+        """All of its body."""
 
     @property
     def host(self) -> str:

@@ -11,14 +11,13 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-from zizq.errors import BadRequest, Refusal
+from zizq.errors import BadRequest, Refusal, Unavailable
 from zizq.job import JobRecord
 from zizq.server.broker import Broker
 from zizq.server.http import bodies
-from zizq.server.http.exchange import CONTENT_TYPE, Response, broken, refused
+from zizq.server.http.exchange import CONTENT_TYPE, broken, refused
 from zizq.server.http.head import Whole
 from zizq.server.http.load import Load
 from zizq.wire import codec
@@ -31,7 +30,7 @@ log = logging.getLogger("zizq.api.primary")
 LARGEST = 4096
 """Bytes of a body that goes with others; most of what a larger one costs is spent on its payload."""
 MOST = 64
-"""Enqueues that are one lot: half a millisecond, until others get their turn."""
+"""Enqueues that are one lot, until others get their turn."""
 _ENQUEUE = Body(Enqueue)
 
 
@@ -66,47 +65,28 @@ class EnqueueLot:
         self._came.append(request)
 
     def _end_turn(self) -> None:
-        came, self._came = self._came, []
-        for at in range(0, len(came), MOST):
-            self._enqueue(came[at : at + MOST])
-
-    def _enqueue(self, came: Sequence[Whole]) -> None:
-        """Store the jobs of those that go together; the others go alone, and hear what is wrong with them."""
-        read, asked = [], []
+        came, self._came = self._came[:MOST], self._came[MOST:]
+        if self._came:
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        lot, asked = [], []
         for one in came:
-            try:
-                asked.append(_ENQUEUE.read(one.body, self._body_form))
-                read.append(one)
-            except BadRequest:
-                one.begin()
-        lot, jobs = [], []
-        for one, job in zip(read, self._plain_jobs(asked), strict=True):
-            if job is not None and self._enters(one):
+            wanted = self._plain(one.body)
+            if wanted is not None and self._enters(one):
                 lot.append(one)
-                jobs.append(job)
+                asked.append(wanted)
             else:
+                # Its own call does what is asked for, or says what is wrong.
                 one.begin()
-        if jobs:
-            self._store(lot, jobs)
+        if lot:
+            self._enqueue(lot, asked)
 
-    def _store(self, lot: Sequence[Whole], jobs: Sequence[JobRecord]) -> None:
+    def _plain(self, body: bytes) -> Enqueue | None:
+        """What a body asks for, where it can be read and has no options."""
         try:
-            stored = asyncio.ensure_future(self._broker.enqueue(jobs))
-        except Exception as error:
-            self._answer(lot, jobs, error)
-            return
-        if stored.done():
-            # In this turn, which is what one that came alone waits for.
-            self._answer(lot, jobs, _error(stored))
-        else:
-            stored.add_done_callback(lambda stored: self._answer(lot, jobs, _error(stored)))
-
-    def _plain_jobs(self, asked: Sequence[Enqueue]) -> Sequence[JobRecord | None]:
-        """The jobs that are asked for; None in the place of each that has options, or breaks a rule."""
-        broker = self._broker
-        make = partial(bodies.plain_jobs, broker.next_ids, broker.now(), form=self._body_form, most=MOST * LARGEST)
-        jobs = make(asked)
-        return jobs if jobs is not None else [plain[0] if (plain := make([one])) else None for one in asked]
+            wanted = _ENQUEUE.read(body, self._body_form)
+        except BadRequest:
+            return None
+        return None if bodies.has_options(wanted) else wanted
 
     def _enters(self, one: Whole) -> bool:
         try:
@@ -115,27 +95,57 @@ class EnqueueLot:
             return False
         return True
 
-    def _answer(self, lot: Sequence[Whole], jobs: Sequence[JobRecord], error: BaseException | None) -> None:
+    def _enqueue(self, lot: Sequence[Whole], asked: Sequence[Enqueue]) -> None:
+        broker = self._broker
+        try:
+            jobs = bodies.plain_jobs(broker.next_ids, broker.now(), asked, self._body_form, MOST * LARGEST)
+            if jobs is None:
+                self._begin(lot)
+                return
+            stored = asyncio.ensure_future(broker.enqueue(jobs))
+        except Exception as error:
+            self._fail(lot, error)
+            return
+        if stored.done():
+            # In this turn, which is what one that came alone waits for.
+            self._finish(lot, jobs, _error(stored))
+        else:
+            stored.add_done_callback(lambda stored: self._finish(lot, jobs, _error(stored)))
+
+    def _finish(self, lot: Sequence[Whole], jobs: Sequence[JobRecord], error: BaseException | None) -> None:
+        if error is not None:
+            self._fail(lot, error)
+            return
+        answers = [codec.encode(bodies.enqueued_plain(job), self._form) for job in jobs]
+        self._answer(lot, 201, [(b"content-type", CONTENT_TYPE[self._form])], answers)
+
+    def _fail(self, lot: Sequence[Whole], error: BaseException) -> None:
+        """Say why nothing was stored; where that is for one of them, nobody knows which before each has been tried."""
+        if isinstance(error, Refusal) and not isinstance(error, Unavailable):
+            self._begin(lot)
+            return
+        if isinstance(error, Refusal):
+            response = refused(error, self._form)
+        else:
+            log.error("request failed", exc_info=error, extra={"fields": {"path": op.ENQUEUE.path}})
+            response = broken(self._form)
+        self._answer(lot, response.status, response.fields, [response.body] * len(lot))
+
+    def _begin(self, lot: Sequence[Whole]) -> None:
+        """Have each go alone after all: nothing was stored."""
         for one in lot:
             self._load.leave(one.host, 1, 0)
-        if error is None:
-            status, fields = 201, [(b"content-type", CONTENT_TYPE[self._form])]
-            answers = [codec.encode(bodies.enqueued_plain(job), self._form) for job in jobs]
-        else:
-            failure = _failure(error, self._form)
-            status, fields, answers = failure.status, failure.fields, [failure.body] * len(lot)
+            one.begin()
+
+    def _answer(
+        self, lot: Sequence[Whole], status: int, fields: Sequence[tuple[bytes, bytes]], answers: Sequence[bytes]
+    ) -> None:
         self._requests["POST", status // 100] += len(lot)
         opening = lot[0].opening(status, fields)
         for one, answer in zip(lot, answers, strict=True):
+            self._load.leave(one.host, 1, 0)
             one.answer(opening, answer)
 
 
 def _error(stored: asyncio.Future[Any]) -> BaseException | None:
     return asyncio.CancelledError() if stored.cancelled() else stored.exception()
-
-
-def _failure(error: BaseException, form: Format) -> Response:
-    if isinstance(error, Refusal):
-        return refused(error, form)
-    log.error("request failed", exc_info=error, extra={"fields": {"path": op.ENQUEUE.path}})
-    return broken(form)

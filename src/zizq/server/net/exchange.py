@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Protocol
 
 from zizq.server.http.exchange import Message, Scope
+
+log = logging.getLogger("zizq.serve")
 
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 """How an answer begins, by its status."""
@@ -40,6 +43,9 @@ class Line(Protocol):
     def begin(self, exchange: Exchange) -> None:
         """Call the application."""
 
+    def cut(self) -> None:
+        """End it now."""
+
     def pace(self) -> None:
         """Read on, or no further while others have to be answered first."""
 
@@ -61,17 +67,16 @@ class Exchange:
     """
 
     __slots__ = ("_connection", "_expects", "_has_body", "_head", "_is_chunked", "_is_gone", "_is_read", "_pieces",
-                 "_waiter", "body", "held", "is_last", "is_whole", "scope", "task")  # fmt: skip
+                 "_waiter", "held", "is_last", "is_whole", "scope", "task")  # fmt: skip
 
     def __init__(self, connection: Line, scope: Scope, *, expects: bool = False, body: bytes | None = None) -> None:
         self.scope = scope
-        self.body = body or b""
         self.task: asyncio.Task[None] | None = None
         self.is_whole = body is not None
         """Whether the request has come to its end."""
         self.is_last = False
         """Whether the connection ends with the answer; known when that begins."""
-        self.held = len(self.body)
+        self.held = len(body or b"")
         """Bytes of the body that nobody has asked for yet."""
         self._connection = connection
         self._expects = expects
@@ -155,6 +160,11 @@ class Exchange:
         client = self._connection.client
         return "" if client is None else client[0]
 
+    @property
+    def body(self) -> bytes:
+        """All of the body, of one that was made with it and is not begun."""
+        return self._pieces[0]
+
     def begin(self) -> None:
         """Have the application called for it alone."""
         self._connection.begin(self)
@@ -172,10 +182,15 @@ class Exchange:
         connection.ended(self)
         if connection.is_lost:
             return
-        self.is_last = connection.ends_here
-        close = b"connection: close\r\n" if self.is_last else b""
-        connection.write(b"%bcontent-length: %d\r\n%b\r\n%b" % (opening, len(body), close, body))
-        connection.finished()
+        try:
+            self.is_last = connection.ends_here
+            close = b"connection: close\r\n" if self.is_last else b""
+            connection.write(b"%bcontent-length: %d\r\n%b\r\n%b" % (opening, len(body), close, body))
+            connection.finished()
+        except Exception:
+            # The others that are answered with it are none the worse for it.
+            log.exception("an answer was not sent")
+            connection.cut()
 
     # ── what the connection tells ──
 

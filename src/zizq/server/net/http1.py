@@ -123,14 +123,15 @@ class Connection(asyncio.Protocol):
         if self._is_last and self._reading is None:
             self._has_more = True
             return
-        is_first = self._current is None and not self._in_head
+        was_idle = self._current is None
+        is_first = was_idle and not self._in_head
         if is_first and (known := self.host.heads.find(data)):
             self._take(*known)
             return
         if status := self._parse(data):
             self._refuse(status)
         if self._current is not None:
-            if self._current.task is None:
+            if was_idle:
                 if is_first and self._current.is_whole and not self._is_last:
                     self.host.heads.learn(data, self._current.scope, self._current.held)
                 self._start(self._current)

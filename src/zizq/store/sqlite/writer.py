@@ -58,8 +58,8 @@ SLOW_US = 10_000
 REST = 10
 """So many times as long all commits are then left to the thread."""
 LONE = 8
-"""After so many enqueues in a row with no other call beside them there is one caller, who waits for each of them: no
-other write does while the event loop waits for the disk."""
+"""After so many enqueues of one job in a row, with no other call beside them, there is one caller, who waits for each:
+no other write does while the event loop waits for the disk."""
 QUICK_US = 1000
 """What commits that wait for the disk take on average where the event loop may wait for it."""
 GATHERED = 64
@@ -199,7 +199,7 @@ class Writer:
         """
         answer: asyncio.Future[Any] = self._loop.create_future()
         call = Call(step, argument, durable, then, otherwise, answer)
-        self._lone = self._lone + 1 if step is Step.ENQUEUE and not (self._in_turn or self._away) else 0
+        self._lone = self._lone + 1 if self._is_single(step, argument) else 0
         # One hand-over for the calls of a turn of the loop, or of several: waking a thread costs more than an insert.
         self._in_turn += 1
         if self._in_turn == 1:
@@ -209,6 +209,10 @@ class Writer:
                 return answer
         self._gathered.append(call)
         return answer
+
+    def _is_single(self, step: Step, argument: Any) -> bool:
+        """Whether one job is enqueued, and nothing else is asked for: so one does who waits for each."""
+        return step is Step.ENQUEUE and len(argument) == 1 and not (self._in_turn or self._away)
 
     def _end_turn(self) -> None:
         """Hand over what has gathered, unless it waits for more: a commit costs as much as ten jobs in it."""
