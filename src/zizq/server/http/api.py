@@ -39,7 +39,7 @@ from zizq.server.http.gate import Gate, note_refusal
 from zizq.server.http.jobs import JobHandlers
 from zizq.server.http.listing import ListHandlers
 from zizq.server.http.load import Load
-from zizq.server.http.lots import EnqueueLot
+from zizq.server.http.lots import EnqueueLots
 from zizq.server.http.origin import check_origin
 from zizq.server.http.queues import QueueHandlers
 from zizq.server.http.take import TakeHandler
@@ -107,7 +107,7 @@ class Api:
         self._auth = auth
         self._gate = Gate(auth, catalog, broker) if auth.is_on else None
         self._lots = {
-            (body_form, form): EnqueueLot(broker, load, self.requests, body_form, form)
+            (body_form, form): EnqueueLots(broker, load, self.requests, body_form, form)
             for body_form in Format
             for form in Format
         }

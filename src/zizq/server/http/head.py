@@ -22,11 +22,11 @@ class Whole(Protocol):
         """All of its body."""
 
     @property
-    def host(self) -> str:
+    def address(self) -> str:
         """The address of the client."""
 
     def begin(self) -> None:
-        """Have the application called for it alone."""
+        """Have the application called for it alone, unless it was given up meanwhile."""
 
     def opening(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
         """How answers begin, up to their length: the status and all other headers."""

@@ -11,13 +11,11 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from zizq.errors import BadRequest, Refusal, Unavailable
-from zizq.job import JobRecord
 from zizq.server.broker import Broker
 from zizq.server.http import bodies
-from zizq.server.http.exchange import CONTENT_TYPE, broken, refused
+from zizq.server.http.exchange import CONTENT_TYPE, Response, broken, refused
 from zizq.server.http.head import Whole
 from zizq.server.http.load import Load
 from zizq.wire import codec
@@ -34,7 +32,7 @@ MOST = 64
 _ENQUEUE = Body(Enqueue)
 
 
-class EnqueueLot:
+class EnqueueLots:
     """Answers POST /jobs (protocol.md#2.2) by the lot: all that are in one format and are to be answered in one.
 
     Args:
@@ -54,6 +52,7 @@ class EnqueueLot:
         self._body_form = body_form
         self._form = form
         self._came: list[Whole] = []
+        self._running: set[asyncio.Task[None]] = set()
 
     def add(self, request: Whole) -> None:
         """Take a request whose head leaves nothing to be refused, as `http.head.Together` says."""
@@ -61,13 +60,19 @@ class EnqueueLot:
             request.begin()
             return
         if not self._came:
-            asyncio.get_running_loop().call_soon(self._end_turn)
+            self._run_soon()
         self._came.append(request)
 
-    def _end_turn(self) -> None:
+    def _run_soon(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._run())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _run(self) -> None:
+        """Answer those that came. One that came alone is answered in this turn, where its store is done in it."""
         came, self._came = self._came[:MOST], self._came[MOST:]
         if self._came:
-            asyncio.get_running_loop().call_soon(self._end_turn)
+            self._run_soon()
         lot, asked = [], []
         for one in came:
             wanted = self._plain(one.body)
@@ -78,7 +83,10 @@ class EnqueueLot:
                 # Its own call does what is asked for, or says what is wrong.
                 one.begin()
         if lot:
-            self._enqueue(lot, asked)
+            answers = await self._enqueue(asked)
+            for one in lot:
+                self._load.leave(one.address, 1, 0)
+            self._answer(lot, answers)
 
     def _plain(self, body: bytes) -> Enqueue | None:
         """What a body asks for, where it can be read and has no options."""
@@ -90,62 +98,42 @@ class EnqueueLot:
 
     def _enters(self, one: Whole) -> bool:
         try:
-            self._load.enter(one.host)
+            self._load.enter(one.address)
         except Refusal:
             return False
         return True
 
-    def _enqueue(self, lot: Sequence[Whole], asked: Sequence[Enqueue]) -> None:
-        broker = self._broker
+    async def _enqueue(self, asked: Sequence[Enqueue]) -> Sequence[bytes] | Response | None:
+        """Store the jobs that are asked for, all or none.
+
+        Returns:
+            The answer to each, or the one to all, or None where nothing is stored for what one of them asks: which one
+            that is shows when each goes alone.
+        """
+        broker, form = self._broker, self._form
         try:
             jobs = bodies.plain_jobs(broker.next_ids, broker.now(), asked, self._body_form, MOST * LARGEST)
             if jobs is None:
-                self._begin(lot)
-                return
-            stored = asyncio.ensure_future(broker.enqueue(jobs))
-        except Exception as error:
-            self._fail(lot, error)
+                return None
+            await broker.enqueue(jobs)
+            return [codec.encode(bodies.enqueued_plain(job), form) for job in jobs]
+        except Unavailable as refusal:
+            return refused(refusal, form)
+        except Refusal:
+            return None
+        except (Exception, asyncio.CancelledError):
+            log.exception("request failed", extra={"fields": {"path": op.ENQUEUE.path}})
+            return broken(form)
+
+    def _answer(self, lot: Sequence[Whole], answers: Sequence[bytes] | Response | None) -> None:
+        if answers is None:
+            for one in lot:
+                one.begin()
             return
-        if stored.done():
-            # In this turn, which is what one that came alone waits for.
-            self._finish(lot, jobs, _error(stored))
-        else:
-            stored.add_done_callback(lambda stored: self._finish(lot, jobs, _error(stored)))
-
-    def _finish(self, lot: Sequence[Whole], jobs: Sequence[JobRecord], error: BaseException | None) -> None:
-        if error is not None:
-            self._fail(lot, error)
-            return
-        answers = [codec.encode(bodies.enqueued_plain(job), self._form) for job in jobs]
-        self._answer(lot, 201, [(b"content-type", CONTENT_TYPE[self._form])], answers)
-
-    def _fail(self, lot: Sequence[Whole], error: BaseException) -> None:
-        """Say why nothing was stored; where that is for one of them, nobody knows which before each has been tried."""
-        if isinstance(error, Refusal) and not isinstance(error, Unavailable):
-            self._begin(lot)
-            return
-        if isinstance(error, Refusal):
-            response = refused(error, self._form)
-        else:
-            log.error("request failed", exc_info=error, extra={"fields": {"path": op.ENQUEUE.path}})
-            response = broken(self._form)
-        self._answer(lot, response.status, response.fields, [response.body] * len(lot))
-
-    def _begin(self, lot: Sequence[Whole]) -> None:
-        """Have each go alone after all: nothing was stored."""
-        for one in lot:
-            self._load.leave(one.host, 1, 0)
-            one.begin()
-
-    def _answer(
-        self, lot: Sequence[Whole], status: int, fields: Sequence[tuple[bytes, bytes]], answers: Sequence[bytes]
-    ) -> None:
+        status, fields = 201, [(b"content-type", CONTENT_TYPE[self._form])]
+        if isinstance(answers, Response):
+            status, fields, answers = answers.status, answers.fields, [answers.body] * len(lot)
         self._requests["POST", status // 100] += len(lot)
         opening = lot[0].opening(status, fields)
         for one, answer in zip(lot, answers, strict=True):
-            self._load.leave(one.host, 1, 0)
             one.answer(opening, answer)
-
-
-def _error(stored: asyncio.Future[Any]) -> BaseException | None:
-    return asyncio.CancelledError() if stored.cancelled() else stored.exception()

@@ -116,7 +116,7 @@ class Exchange:
         if connection.is_lost:
             raise ConnectionResetError("the client has gone")
         if message["type"] == "http.response.start":
-            self._begin(message["status"], message["headers"])
+            self._make_head(message["status"], message["headers"])
             return
         body, more = message.get("body", b""), message.get("more_body", False)
         if not self._has_body:
@@ -134,7 +134,7 @@ class Exchange:
         if not more:
             connection.finished()
 
-    def _begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def _make_head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Make the head, which goes with the first piece of the body."""
         self._expects = False
         self.is_last = not self.is_whole or self._connection.ends_here
@@ -155,7 +155,7 @@ class Exchange:
     # ── what answers it together with others (http.head.Whole) ──
 
     @property
-    def host(self) -> str:
+    def address(self) -> str:
         """The address of the client."""
         client = self._connection.client
         return "" if client is None else client[0]

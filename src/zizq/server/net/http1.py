@@ -141,12 +141,12 @@ class Connection(asyncio.Protocol):
         """Answer a request that came whole, behind a head that is known."""
         exchange = Exchange(self, scope, body=body)
         self.due_at, self._kept_bytes, self._current = _NEVER, 0, exchange
+        self.host.running.add(exchange)
         together = head.together
         # Who does not read has to wait, which only a call alone can.
         if together is None or self.is_full:
             self.begin(exchange)
         else:
-            self.host.running.add(exchange)
             together(exchange)
 
     def _parse(self, data: bytes) -> int:
@@ -289,9 +289,10 @@ class Connection(asyncio.Protocol):
         return self.host.loop.create_future()
 
     def begin(self, exchange: Exchange) -> None:
-        """Call the application for a request whose head is known."""
-        exchange.scope = {**exchange.scope, "client": self.client, "server": self.server}
-        self._start(exchange)
+        """Call the application for a request whose head is known, unless the server has stopped to wait for it."""
+        if exchange in self.host.running:
+            exchange.scope = {**exchange.scope, "client": self.client, "server": self.server}
+            self._start(exchange)
 
     def ended(self, exchange: Exchange) -> None:
         """The application is through with a request."""
