@@ -6,8 +6,6 @@ import asyncio
 import logging
 import random
 import re
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -16,111 +14,12 @@ from trust.line import Client
 
 from unit.server.line import App as Echo
 from unit.server.line import post
+from unit.server.lot_server import JSON, MSGPACK, NOW, PLAIN, enqueue, familiar, job, serving, statuses
 from wire.grants import Grants, bearer
-from zizq.budget import Budget
-from zizq.engine.selection import Selection
-from zizq.errors import Unavailable, Unprocessable
-from zizq.job import JobRecord
-from zizq.policy import Defaults
-from zizq.server.app import App
+from zizq.errors import Unavailable
 from zizq.server.http import lots
 from zizq.server.http.head import KEPT, head_of
-from zizq.server.net.heads import Heads
-from zizq.server.settings import Settings
-from zizq.store.base import NO_BUDGETS, NOTHING
-from zizq.store.memory import MemoryStore
-from zizq.testing.clock import LoadedDice, ManualClock
 from zizq.wire.operations import Scope
-
-NOW = 1_790_000_000_000
-JSON, MSGPACK = b"application/json", b"application/msgpack"
-PLAIN = {"type": "t", "queue": "q", "payload": {"n": 1}}
-
-
-class Counting(MemoryStore):
-    """A store that notes how many jobs come with each enqueue, holds them back while it is told to, and may fail."""
-
-    def __init__(self) -> None:
-        super().__init__(Defaults(), LoadedDice())
-        self.calls: list[int] = []
-        self.goes_on = asyncio.Event()
-        self.goes_on.set()
-        self.failure: BaseException | None = None
-        self.defect: Exception | None = None
-        self.refused = ""
-
-    def enqueue(
-        self,
-        jobs: Sequence[JobRecord],
-        now: int,
-        folds: Sequence[JobRecord] = (),
-        pending: Mapping[str, str | None] = NOTHING,
-        create: Mapping[str, Budget] = NO_BUDGETS,
-    ) -> Coroutine[Any, Any, Sequence[JobRecord]]:
-        """Insert new jobs."""
-        self.calls.append(len(jobs))
-        if self.defect is not None:
-            raise self.defect
-        return self._later(jobs, now, folds, pending, create)
-
-    async def _later(self, jobs: Sequence[JobRecord], *rest: Any) -> Sequence[JobRecord]:
-        await self.goes_on.wait()
-        if self.failure is not None:
-            raise self.failure
-        if any(job.queue == self.refused for job in jobs):
-            raise Unprocessable("not this queue")
-        return await super().enqueue(jobs, *rest)
-
-
-class Server:
-    """A server without sockets, and clients of it that have all sent one enqueue."""
-
-    def __init__(self, store: Counting, app: App, clients: list[Client]) -> None:
-        self.store, self.app, self.clients = store, app, clients
-
-    async def send(self, requests: Sequence[bytes]) -> list[bytes]:
-        """What comes back for requests of so many clients that come in one turn."""
-        before = [len(client.transport.written) for client in self.clients]
-        for client, data in zip(self.clients, requests, strict=False):
-            client.connection.data_received(data)
-        return [await client.answer(at) for client, at in zip(self.clients[: len(requests)], before, strict=False)]
-
-    async def jobs(self) -> int:
-        """How many jobs there are."""
-        return await self.app.catalog.count(Selection(), None)
-
-
-def enqueue(body: bytes, content_type: bytes = JSON, accept: bytes = JSON) -> bytes:
-    """A request of an enqueue."""
-    return post(body, b"content-type: %b\r\naccept: %b\r\n" % (content_type, accept))
-
-
-def job(**options: Any) -> bytes:
-    """A body."""
-    return msgspec.json.encode(PLAIN | options)
-
-
-@asynccontextmanager
-async def serving(clients: int, **settings: Any) -> AsyncIterator[Server]:
-    """A server with so many clients, none of whose requests has come."""
-    store, heads = Counting(), Heads()
-    app = App(Settings(no_admin=True, **settings), store=store, clock=ManualClock(NOW), dice=LoadedDice())
-    await app.start()
-    try:
-        yield Server(store, app, [Client(app.asgi, heads) for _ in range(clients)])
-    finally:
-        await app.stop()
-
-
-@asynccontextmanager
-async def familiar(clients: int, *requests: bytes, **settings: Any) -> AsyncIterator[Server]:
-    """The same, where the heads of requests are known; the jobs of these are not counted."""
-    async with serving(clients, **settings) as server:
-        for request in requests or (enqueue(job()),):
-            assert b" 201 " in await server.clients[0].send(request)
-        server.store.calls.clear()
-        server.app.asgi.requests.clear()
-        yield server
 
 
 async def test_what_comes_in_one_turn_is_stored_by_one_call() -> None:
@@ -142,7 +41,7 @@ async def test_what_comes_in_the_next_turn_is_another_lot() -> None:
             if number == 1:
                 await asyncio.sleep(0)
         server.store.goes_on.set()
-        assert [_statuses(await client.answer())[-1] for client in server.clients] == [201] * 5
+        assert [statuses(await client.answer())[-1] for client in server.clients] == [201] * 5
         assert server.store.calls == [2, 3]
 
 
@@ -153,7 +52,7 @@ async def test_one_that_comes_alone_is_answered_in_the_next_step_of_the_event_lo
         client.connection.data_received(enqueue(job()))
         assert len(client.transport.written) == before
         await asyncio.sleep(0)
-        assert _statuses(client.transport.written[before:]) == [201]
+        assert statuses(client.transport.written[before:]) == [201]
 
 
 async def test_a_lot_has_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,10 +208,10 @@ async def test_those_over_the_limit_are_turned_away_and_the_others_not() -> None
         for _ in range(2):
             server.store.goes_on.clear()
             answers = await server.send([enqueue(job())] * 5)
-            assert [_statuses(answer) for answer in answers] == [[], [], [], [429], [429]]
+            assert [statuses(answer) for answer in answers] == [[], [], [], [429], [429]]
             assert b"retry-after: 1\r\n" in answers[4]
             server.store.goes_on.set()
-            assert [_statuses(await client.answer())[-1] for client in server.clients[:3]] == [201] * 3
+            assert [statuses(await client.answer())[-1] for client in server.clients[:3]] == [201] * 3
         assert server.store.calls == [3, 3]
 
 
@@ -352,7 +251,7 @@ async def test_what_is_refused_for_one_is_not_refused_to_the_others() -> None:
         server.store.refused = "bad"
         for _ in range(2):
             heard = await server.send([enqueue(job(queue=queue)) for queue in ("one", "bad", "two", "six")])
-            assert [_statuses(answer) for answer in heard] == [[201], [422], [201], [201]]
+            assert [statuses(answer) for answer in heard] == [[201], [422], [201], [201]]
         assert server.store.calls == [4, 1, 1, 1, 1] * 2
 
 
@@ -363,7 +262,7 @@ async def test_an_answer_that_cannot_be_sent_takes_no_other_with_it(caplog: pyte
     async with familiar(3) as server:
         server.clients[1].transport.write = write  # type: ignore[method-assign]
         heard = await server.send([enqueue(job())] * 3)
-        assert [_statuses(answer) for answer in heard] == [[201], [], [201]]
+        assert [statuses(answer) for answer in heard] == [[201], [], [201]]
         assert server.clients[1].transport.is_aborted
         assert [record.message for record in caplog.records] == ["an answer was not sent"]
 
@@ -417,14 +316,10 @@ async def test_what_is_sent_ahead_is_answered_behind_it(pieces: list[bytes], is_
         for piece in pieces[1:]:
             early.connection.data_received(piece)
         behind = 200 if pieces[0][:1] == b"G" else 201
-        assert _statuses((await early.answer())[before:]) == [201, behind]
-        assert [_statuses(heard[number])[-1] for number in (0, 2)] == [201, 201]
+        assert statuses((await early.answer())[before:]) == [201, behind]
+        assert [statuses(heard[number])[-1] for number in (0, 2)] == [201, 201]
         assert server.store.calls == [3] + [1] * (behind == 201)
         assert not any(client.running for client in server.clients)
-
-
-def _statuses(answers: bytes) -> list[int]:
-    return [int(status) for status in re.findall(rb"HTTP/1.1 (\d+) ", answers)]
 
 
 async def test_who_does_not_read_has_no_more_answers_made_for_him() -> None:
@@ -458,7 +353,7 @@ async def test_a_server_that_waits_no_longer_lets_them_go() -> None:
         exchange.cancel()
         assert not server.clients[0].running
         server.store.goes_on.set()
-        assert _statuses(await server.clients[0].answer()) == [201, 201]
+        assert statuses(await server.clients[0].answer()) == [201, 201]
         assert not server.clients[0].running
         assert server.store.calls == [1]
 
@@ -484,9 +379,9 @@ async def test_whatever_happens_before_anybody_is_at_it_it_comes_to_an_end(happe
             [exchange] = one.running
             exchange.cancel()
             one.connection.connection_lost(None)
-        heard = _statuses((await one.answer())[before:])
+        heard = statuses((await one.answer())[before:])
         assert heard == {"lost": [], "cancel": [], "garbage": [201, 400]}.get(happens, [201])
-        assert _statuses(await other.answer())[-1] == 201
+        assert statuses(await other.answer())[-1] == 201
         assert not one.running
         assert not other.running
         # Whoever has gone is served all the same, unless the server has stopped to wait for it.
