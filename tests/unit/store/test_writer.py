@@ -18,6 +18,7 @@ from zizq.job import Status
 from zizq.store.base import CommitMode
 from zizq.store.sqlite import checkpoints, writer
 from zizq.store.sqlite.schema import APPLICATION_ID, FolderLock, open_database
+from zizq.store.sqlite.statements import Step
 from zizq.testing.bench import NOW
 
 
@@ -39,7 +40,7 @@ async def test_calls_of_many_statements_share_one_transaction(tmp_path: Path) ->
 async def test_a_commit_deletes_many_jobs_by_one_statement_and_leaves_others_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "SETTLED", 250)
+    monkeypatch.setitem(writer.MOST_JOBS, Step.SETTLE, 250)
     async with bench_at(tmp_path) as bench:
         ids = await bench.enqueue(*[bench.job() for _ in range(450)])
         await bench.take(limit=450)
@@ -47,6 +48,18 @@ async def test_a_commit_deletes_many_jobs_by_one_statement_and_leaves_others_to_
         answers = await asyncio.gather(*[bench.store.succeed(ids[at : at + 150], NOW) for at in (0, 150, 300)])
         assert [sql.split()[0] for sql in seen if not sql.startswith("PRAGMA")] == ["DELETE", "DELETE"]
         assert answers == [[True] * 150] * 3
+
+
+async def test_a_commit_enqueues_so_many_jobs_and_leaves_other_calls_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert writer.MOST_JOBS[Step.ENQUEUE] > 1000
+    monkeypatch.setitem(writer.MOST_JOBS, Step.ENQUEUE, 15)
+    async with bench_at(tmp_path) as bench:
+        seen = trace(bench.store)
+        await asyncio.gather(*[bench.enqueue(*[bench.job() for _ in range(10)]) for _ in range(3)])
+        assert [sql.split()[0] for sql in seen if not sql.startswith("PRAGMA")] == ["INSERT", "INSERT"]
+        assert len(await bench.take(limit=99)) == 30
 
 
 async def test_the_tally_is_what_the_jobs_are(tmp_path: Path) -> None:

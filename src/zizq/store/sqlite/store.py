@@ -67,7 +67,7 @@ class SqliteStore(TakeCalls, ViewCalls, CronCalls, UpkeepCalls, CopyCalls):
         default_mode: The commit mode of all other writes.
         cache_bytes: Memory for pages of the file.
         enqueue_batch: How many enqueue calls share a commit at most.
-        complete_batch: How many calls of each other kind share a commit at most; see `writer.SETTLED`.
+        complete_batch: How many calls of each other kind share a commit at most; see `writer.MOST_JOBS`.
         max_budgets: How many budgets there may be.
         ready: The windows on the ready jobs, empty; None for those of the usual size.
     """

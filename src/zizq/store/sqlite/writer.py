@@ -64,9 +64,9 @@ QUICK_US = 1000
 """What commits that wait for the disk take on average where the event loop may wait for it."""
 GATHERED = 64
 """So many calls are handed over without waiting for more of them."""
-SETTLED = 1000
-"""After so many jobs that one commit settles, the other calls of the kind wait for the next: while that is made, the
-event loop goes on with the outcome of this one, and hands out as many jobs."""
+MOST_JOBS = {Step.SETTLE: 1000, Step.ENQUEUE: 10_000}
+"""After so many jobs that one commit settles or enqueues, the other calls of the kind wait for the next: while that is
+made, the event loop goes on with the outcome of this one, answers it, and hands out as many jobs."""
 
 _DISK = (
     apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError,
@@ -306,16 +306,16 @@ class Writer:
                 self._inbox.put(None)
                 break
             calls += more
-        room, settled = dict(self._batch), 0
+        room, jobs = dict(self._batch), dict.fromkeys(MOST_JOBS, 0)
         taken: list[Call] = []
         self._left_over = []
         for call in calls:
             room[call.step] -= 1
             (taken if room[call.step] >= 0 else self._left_over).append(call)
-            if call.step is Step.SETTLE:
-                settled += len(call.argument)
-                if settled >= SETTLED:
-                    room[Step.SETTLE] = 0
+            if call.step in MOST_JOBS:
+                jobs[call.step] += len(call.argument)
+                if jobs[call.step] >= MOST_JOBS[call.step]:
+                    room[call.step] = 0
         return taken
 
     def _wait(self) -> list[Call] | None:
