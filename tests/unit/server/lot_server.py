@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,6 @@ import msgspec
 from trust.line import Client
 
 from unit.server.line import post
-from zizq.budget import Budget
 from zizq.engine.selection import Selection
 from zizq.errors import Unprocessable
 from zizq.job import JobRecord
@@ -20,7 +19,6 @@ from zizq.policy import Defaults
 from zizq.server.app import App
 from zizq.server.net.heads import Heads
 from zizq.server.settings import Settings
-from zizq.store.base import NO_BUDGETS, NOTHING
 from zizq.store.memory import MemoryStore
 from zizq.testing.clock import LoadedDice, ManualClock
 
@@ -42,30 +40,25 @@ class Counting(MemoryStore):
         self.refused = ""
 
     def enqueue(
-        self,
-        jobs: Sequence[JobRecord],
-        now: int,
-        folds: Sequence[JobRecord] = (),
-        pending: Mapping[str, str | None] = NOTHING,
-        create: Mapping[str, Budget] = NO_BUDGETS,
+        self, jobs: Sequence[JobRecord], *rest: Any, **options: Any
     ) -> Coroutine[Any, Any, Sequence[JobRecord]]:
         """Insert new jobs."""
         self.calls.append(len(jobs))
         if self.defect is not None:
             raise self.defect
-        return self._later(jobs, now, folds, pending, create)
+        return self._later(jobs, *rest, **options)
 
-    async def _later(self, jobs: Sequence[JobRecord], *rest: Any) -> Sequence[JobRecord]:
+    async def _later(self, jobs: Sequence[JobRecord], *rest: Any, **options: Any) -> Sequence[JobRecord]:
         await self.goes_on.wait()
         if self.failure is not None:
             raise self.failure
         if any(job.queue == self.refused for job in jobs):
             raise Unprocessable("not this queue")
-        return await super().enqueue(jobs, *rest)
+        return await super().enqueue(jobs, *rest, **options)
 
 
 class Server:
-    """A server without sockets, and clients of it that have all sent one enqueue."""
+    """A server without sockets, and clients of it that know of one another's heads."""
 
     def __init__(self, store: Counting, app: App, clients: list[Client]) -> None:
         self.store, self.app, self.clients = store, app, clients
