@@ -60,8 +60,8 @@ class Counting(MemoryStore):
 class Server:
     """A server without sockets, and clients of it that know of one another's heads."""
 
-    def __init__(self, store: Counting, app: App, clients: list[Client]) -> None:
-        self.store, self.app, self.clients = store, app, clients
+    def __init__(self, store: Counting, app: App, clock: ManualClock, clients: list[Client]) -> None:
+        self.store, self.app, self.clock, self.clients = store, app, clock, clients
 
     async def send(self, requests: Sequence[bytes]) -> list[bytes]:
         """What comes back for requests of so many clients that come in one turn."""
@@ -88,11 +88,11 @@ def job(**options: Any) -> bytes:
 @asynccontextmanager
 async def serving(clients: int, **settings: Any) -> AsyncIterator[Server]:
     """A server with so many clients, none of whose requests has come."""
-    store, heads = Counting(), Heads()
-    app = App(Settings(no_admin=True, **settings), store=store, clock=ManualClock(NOW), dice=LoadedDice())
+    store, clock, heads = Counting(), ManualClock(NOW), Heads()
+    app = App(Settings(no_admin=True, **settings), store=store, clock=clock, dice=LoadedDice())
     await app.start()
     try:
-        yield Server(store, app, [Client(app.asgi, heads) for _ in range(clients)])
+        yield Server(store, app, clock, [Client(app.asgi, heads) for _ in range(clients)])
     finally:
         await app.stop()
 

@@ -27,9 +27,10 @@ async def test_a_head_that_came_before_is_not_read_again() -> None:
     assert await client.send(post(b"first")) == ok(b"first")
     assert is_known(client, post(b"other"))
     assert await client.send(post(b"other")) == ok(b"other")
-    first, other = app.scopes
-    assert first == other
-    assert first["headers"] is other["headers"]
+    assert await client.send(post(b"again")) == ok(b"again")
+    first, other, again = app.scopes
+    assert first == other == again
+    assert other["headers"] is again["headers"]
     assert not client.running
 
 
@@ -103,7 +104,6 @@ async def test_who_asks_behind_the_last_request_is_not_answered() -> None:
         pytest.param(b"POST /jobs HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", id="no chunk"),
         pytest.param(GET + GET, id="two at once"),
         pytest.param(GET + b"G", id="more than one"),
-        pytest.param(b"GET /jobs HTTP/1.1\r\nauthorization: Bearer x\r\n\r\n", id="a token"),
         pytest.param(b"GET /jobs HTTP/1.1\r\nX-Api-Key: x\r\n\r\n", id="another secret"),
         pytest.param(b"GET /jobs?token=x HTTP/1.1\r\nhost: x\r\n\r\n", id="a query"),
         pytest.param(b"GET /jobs HTTP/1.1\r\naccept: " + b"x" * LONGEST + b"\r\n\r\n", id="a long one"),
@@ -119,6 +119,79 @@ async def test_of_other_requests_nothing_is_kept(data: bytes) -> None:
     end = data.find(b"\r\n\r\n") + 4
     assert not any(is_known(client, data[:cut]) for cut in range(3, len(data) + 1))
     assert not any(is_known(client, data[:end] + b"x" * length) for length in range(20))
+
+
+def shown(*lines: bytes) -> bytes:
+    """A request with lines beside those that all have."""
+    return b"GET /jobs HTTP/1.1\r\nhost: x\r\n%baccept: */*\r\n\r\n" % b"".join(line + b"\r\n" for line in lines)
+
+
+async def test_who_shows_another_token_is_known_by_the_rest_of_the_head() -> None:
+    app = App()
+    client = Client(app)
+    await client.send(shown(b"authorization: Bearer first"))
+    assert is_known(client, shown(b"authorization: Bearer other"))
+    assert is_known(client, shown())
+    for lines in ([b"Authorization: Bearer other"], [], [b"authorization: Bearer first"]):
+        assert await client.send(shown(*lines)) == ok(b"")
+    usual = [(b"host", b"x"), (b"accept", b"*/*")]
+    assert [scope["headers"] for scope in app.scopes[1:]] == [
+        [*usual, (b"authorization", b"Bearer other")],
+        usual,
+        [*usual, (b"authorization", b"Bearer first")],
+    ]
+    assert len(set(map(head_of, app.scopes))) == 1
+
+
+async def test_of_a_token_nothing_is_kept() -> None:
+    app = App()
+    client = Client(app)
+    for _ in range(2):
+        await client.send(shown(b"authorization: Bearer secret"))
+    scope, head, _ = client.heads.find(shown()) or pytest.fail("it is not known")
+    assert b"secret" not in repr((vars(client.heads), scope, vars(head))).encode()
+    assert b"authorization" not in head.headers
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param([b"authorization:  Bearer x"], id="two blanks"),
+        pytest.param([b"authorization:Bearer x"], id="no blank"),
+        pytest.param([b"authorization: Bearer x "], id="a blank behind"),
+        pytest.param([b"authorization: Bearer\tx"], id="a tab"),
+        pytest.param([b"authorization: "], id="nothing"),
+        pytest.param([b"authorization: Bearer \xe4"], id="no ASCII"),
+        pytest.param([b"authorization: Bearer \0"], id="a NUL"),
+        pytest.param([b"authorization: Bearer \x7f"], id="a character that is none"),
+        pytest.param([b"authorization: Bearer x\ry"], id="half of the end of a line"),
+        pytest.param([b"authorization: Bearer x\ny: z"], id="the other half"),
+        pytest.param([b"authorization: Bearer x", b" y"], id="a line that goes on"),
+        pytest.param([b"authorization: Bearer x", b"\ty"], id="and by a tab"),
+        pytest.param([b"AUTHORIZATION: Bearer x"], id="in capitals"),
+        pytest.param([b"authorization : Bearer x"], id="a blank before the colon"),
+        pytest.param([b" authorization: Bearer x"], id="a blank before it"),
+        pytest.param([b"proxy-authorization: Bearer x"], id="another one"),
+        pytest.param([b"buthorization: Bearer x"], id="another letter"),
+        pytest.param([b"user-agent: uthorization: x", b"authorization: Bearer x"], id="the name in another one"),
+        pytest.param([b"authorization: Bearer x", b"authorization: Bearer x"], id="one token twice"),
+        pytest.param([b"authorization: Bearer x", b"authorization: Bearer y"], id="two tokens"),
+        pytest.param([b"authorization: Bearer x", b"x-other: x"], id="another secret beside it"),
+    ],
+)
+async def test_a_token_that_stands_otherwise_is_read_anew(lines: list[bytes]) -> None:
+    asked = shown(*lines)
+    app, fresh = App(), App()
+    client = Client(app)
+    await client.send(shown(b"authorization: Bearer first"))
+    # Nor is it taken for a line of what is left without the first.
+    await Client(app, client.heads).send(shown(*lines[1:]))
+    app.scopes.clear()
+    for _ in range(2):
+        assert not is_known(client, asked)
+        client = Client(app, client.heads)
+        assert await client.send(asked) == await Client(fresh).send(asked)
+    assert [scope["headers"] for scope in app.scopes] == [scope["headers"] for scope in fresh.scopes]
 
 
 async def test_a_head_is_known_however_its_body_came_the_first_time() -> None:

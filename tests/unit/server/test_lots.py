@@ -18,7 +18,6 @@ from unit.server.lot_server import JSON, MSGPACK, NOW, PLAIN, enqueue, familiar,
 from wire.grants import Grants, bearer
 from zizq.errors import Unavailable
 from zizq.server.http import lots
-from zizq.server.http.head import KEPT, head_of
 from zizq.wire.operations import Scope
 
 
@@ -172,26 +171,66 @@ async def test_heads_that_may_be_refused_go_alone(request_: bytes) -> None:
         assert known is None or known[1].together is None
 
 
-@pytest.mark.parametrize("auth", ["off", "tokens"])
-async def test_where_it_is_asked_who_calls_all_go_alone(auth: str, tmp_path: Any) -> None:
-    token = Grants(tmp_path).token(Scope.ENQUEUE)
-    headers = [(b"authorization", bearer(token).encode())]
-    scope: Any = {
-        "type": "http", "http_version": "1.1", "method": "POST", "path": "/jobs", "query_string": b"",
-        "headers": headers, "client": None, "extensions": {KEPT: {}},
-    }  # fmt: skip
-    sent: list[Any] = []
+def shown(token: str, body: bytes) -> bytes:
+    """A request of an enqueue by somebody who shows a token."""
+    return enqueue(body).replace(b"\r\n", b"\r\nauthorization: %b\r\n" % bearer(token).encode(), 1)
 
-    async def receive() -> Any:
-        return {"type": "http.request", "body": job()}
 
-    async def send(message: Any) -> None:
-        sent.append(message)
+async def test_enqueues_of_many_callers_are_stored_by_one_call(tmp_path: Any) -> None:
+    grants = Grants(tmp_path)
+    ours, theirs = grants.token(Scope.ENQUEUE), grants.token(Scope.ENQUEUE, queues=("q", "mail-*"))
+    async with familiar(4, shown(ours, job()), auth="tokens", root_dir=tmp_path) as server:
+        answers = await server.send([shown(token, job()) for token in (ours, theirs, ours, theirs)])
+        assert all(b" 201 " in answer for answer in answers)
+        assert server.store.calls == [4]
 
-    async with serving(0, auth=auth, root_dir=tmp_path) as server:
-        await server.app.asgi(scope, receive, send)
-    assert sent[0]["status"] == 201
-    assert (head_of(scope).together is None) == (auth == "tokens")
+
+async def test_who_may_not_is_refused_as_alone_and_the_others_not(tmp_path: Any) -> None:
+    grants = Grants(tmp_path)
+    good = grants.token(Scope.ENQUEUE)
+    gone = grants.token(Scope.ENQUEUE)
+    requests = [
+        enqueue(job()),
+        *(
+            shown(token, job())
+            for token in (
+                good,
+                grants.token(Scope.ENQUEUE, queues=("q",)),
+                grants.token(Scope.ENQUEUE, queues=("r", "mail-*")),
+                grants.token(Scope.WORK, Scope.READ),
+                grants.token(Scope.ENQUEUE, expires_at=NOW),
+                gone,
+                f"{good[:-1]}{'A' if good[-1] != 'A' else 'B'}",
+                good.upper(),
+                "zq_",
+            )
+        ),
+    ]
+    grants.revoke(gone)
+    server_of = {"auth": "tokens", "root_dir": tmp_path}
+    async with familiar(len(requests), shown(good, job()), **server_of) as together, serving(1, **server_of) as alone:
+        heard = await together.send(requests)
+        expected = []
+        for request in requests:
+            # Nobody knows its head.
+            alone.clients[0] = Client(alone.app.asgi)
+            expected += await alone.send([request])
+        assert together.store.calls == [2]
+        assert [status for answer in heard for status in statuses(answer)] == [401, 201, 201, 403, 403, *[401] * 5]
+        assert list(map(_without_id, heard)) == list(map(_without_id, expected))
+        assert together.app.auth.refused == alone.app.auth.refused
+        assert together.app.auth.refused.total() == 8
+
+
+async def test_a_token_that_is_revoked_is_one_no_more(tmp_path: Any) -> None:
+    grants = Grants(tmp_path)
+    token, other = grants.token(Scope.ENQUEUE), grants.token(Scope.ENQUEUE)
+    async with familiar(3, shown(token, job()), auth="tokens", root_dir=tmp_path) as server:
+        grants.revoke(token)
+        server.clock.advance(1000)
+        answers = await server.send([shown(one, job()) for one in (token, other, token)])
+        assert [statuses(answer) for answer in answers] == [[401], [201], [401]]
+        assert server.store.calls == [1]
 
 
 async def test_where_each_request_is_logged_all_go_alone(caplog: pytest.LogCaptureFixture) -> None:

@@ -162,8 +162,7 @@ class Guard:
         if caller is not None and self._auth.still_holds(caller):
             return caller, session
         self._sessions.end(session)
-        authorization = request.headers.get("authorization")
-        caller = caller_of(self._auth, request.scope, None if authorization is None else authorization.encode())
+        caller = caller_of(self._auth, request.scope)
         check_reader(caller)
         return caller, ""
 

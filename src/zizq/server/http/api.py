@@ -107,7 +107,7 @@ class Api:
         self._auth = auth
         self._gate = Gate(auth, catalog, broker) if auth.is_on else None
         self._lots = {
-            (body_form, form): EnqueueLots(broker, load, self.requests, body_form, form)
+            (body_form, form): EnqueueLots(broker, self._gate, load, self.requests, body_form, form)
             for body_form in Format
             for form in Format
         }
@@ -206,8 +206,8 @@ class Api:
             if operation.body is None and operation not in op.PROBES:
                 request.enter()
             response = await handler(request, *arguments)
-            if operation is op.ENQUEUE and self._gate is None and not log.isEnabledFor(logging.DEBUG):
-                # Nothing in this head is refused, and nothing has to be told of each.
+            if operation is op.ENQUEUE and not log.isEnabledFor(logging.DEBUG):
+                # Nothing in this head is refused but the caller, and nothing has to be told of each.
                 request.head.together = self._lots[request.body_form, request.form].add
             if len(response.body) > PIECE and not response.rest:
                 # Refused only where nothing was done: who hears 503 or 429 does it again.

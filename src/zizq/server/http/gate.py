@@ -51,7 +51,7 @@ class Gate:
         """
         if operation.scope is None:
             return
-        caller = request.caller = caller_of(self._auth, request.scope, request.head.headers.get(b"authorization"))
+        caller = request.caller = caller_of(self._auth, request.scope)
         caller.check_scope(operation.scope)
         if not caller.is_limited:
             return
@@ -65,6 +65,17 @@ class Gate:
             await self._check_job(caller, operation, arguments[0])
         elif kind is Reach.SERVER:
             caller.check_whole(f"{operation.method} {operation.path}")
+
+    def may_enqueue(self, scope: Scope, jobs: Sequence[Enqueue]) -> bool:
+        """Whether somebody may enqueue jobs; where they may not, `admit` says why, and that is what counts."""
+        try:
+            caller = caller_of(self._auth, scope)
+            caller.check_scope(op.Scope.ENQUEUE)
+            if caller.is_limited:
+                check_new(caller, jobs)
+        except Denied:
+            return False
+        return True
 
     async def _check_job(self, caller: Caller, operation: Operation, job_id: str) -> None:
         """Behave as if jobs of other queues were not there.
@@ -80,12 +91,13 @@ class Gate:
             raise Missing("job not found")
 
 
-def caller_of(auth: Auth, scope: Scope, authorization: bytes | None) -> Caller:
+def caller_of(auth: Auth, scope: Scope) -> Caller:
     """Who makes a request.
 
     Raises:
         Unauthenticated: When it is nobody that is known.
     """
+    authorization = headers_of(scope).get(b"authorization")
     return auth.recognise(authorization, None if authorization is not None else peer_name(scope))
 
 
@@ -103,12 +115,12 @@ def check_admin(auth: Auth, scope: Scope, needed: op.Scope = op.Scope.ADMIN) -> 
     Raises:
         Denied: When it may not be made; that is counted already.
     """
-    caller, headers = None, headers_of(scope)
+    caller = None
     try:
-        check_origin(headers)
+        check_origin(headers_of(scope))
         if not auth.is_on:
             return None
-        caller = caller_of(auth, scope, headers.get(b"authorization"))
+        caller = caller_of(auth, scope)
         caller.check_scope(needed)
         caller.check_whole(f"{scope.get('method', 'GET')} {_path(scope)}")
     except Denied as refusal:

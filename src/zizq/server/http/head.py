@@ -25,6 +25,10 @@ class Whole(Protocol):
     def address(self) -> str:
         """The address of the client."""
 
+    @property
+    def scope(self) -> Any:
+        """The ASGI scope, but for who sent it."""
+
     def begin(self) -> None:
         """Have the application called for it alone, unless it was given up meanwhile."""
 
@@ -51,7 +55,8 @@ class Head:
         self.path = _path(scope)
         """The path as it came, still percent-encoded: an encoded slash is a part of its segment and parts none."""
         self.headers = headers_of(scope)
-        """The bytes of the headers. Of what is secret nothing else is asked: `header` keeps copies."""
+        """The bytes of the headers, but for the one that is secret, and not the same for all that share this."""
+        self.headers.pop(b"authorization", None)
         self.together: Together | None = None
         """Takes those requests with this head that come whole, where the application can answer many at once."""
 

@@ -16,6 +16,7 @@ from zizq.errors import BadRequest, Refusal, Unavailable
 from zizq.server.broker import Broker
 from zizq.server.http import bodies
 from zizq.server.http.exchange import CONTENT_TYPE, Response, broken, refused
+from zizq.server.http.gate import Gate
 from zizq.server.http.head import Whole
 from zizq.server.http.load import Load
 from zizq.wire import codec
@@ -37,6 +38,7 @@ class EnqueueLots:
 
     Args:
         broker: What is called to enqueue.
+        gate: Says who may; None where everybody may.
         load: Says when there is too much to do.
         requests: How many requests were answered, by method and class of status.
         body_form: The format of the bodies.
@@ -44,9 +46,16 @@ class EnqueueLots:
     """
 
     def __init__(
-        self, broker: Broker, load: Load, requests: Counter[tuple[str, int]], body_form: Format, form: Format
+        self,
+        broker: Broker,
+        gate: Gate | None,
+        load: Load,
+        requests: Counter[tuple[str, int]],
+        body_form: Format,
+        form: Format,
     ) -> None:
         self._broker = broker
+        self._gate = gate
         self._load = load
         self._requests = requests
         self._body_form = body_form
@@ -76,7 +85,7 @@ class EnqueueLots:
         lot, asked = [], []
         for one in came:
             wanted = self._plain(one.body)
-            if wanted is not None and self._enters(one):
+            if wanted is not None and self._may(one, wanted) and self._enters(one):
                 lot.append(one)
                 asked.append(wanted)
             else:
@@ -95,6 +104,9 @@ class EnqueueLots:
         except BadRequest:
             return None
         return None if bodies.has_options(wanted) else wanted
+
+    def _may(self, one: Whole, wanted: Enqueue) -> bool:
+        return self._gate is None or self._gate.may_enqueue(one.scope, [wanted])
 
     def _enters(self, one: Whole) -> bool:
         try:

@@ -1,11 +1,13 @@
 """Heads of requests that came before: a client sends the same one again and again, and only its bodies differ.
 
 What llhttp has read of a head once holds for the same bytes ever after, how long the body is included. So a request
-whose head is known, and that comes whole, need not be read again.
+whose head is known, and that comes whole, need not be read again. A token in it is cut out before it is looked for, and
+put into the scope: it is a line of its own, so that the rest means the same without it.
 """
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from zizq.server.http.exchange import Scope
@@ -16,6 +18,9 @@ MOST = 512
 LONGEST = 1024
 """Bytes of a head that is kept. With all that is made of them they have a megabyte or two."""
 _END = b"\r\n\r\n"
+_NAME = b"uthorization: "
+_TOKEN_LINE = re.compile(rb"\r\n[Aa]uthorization: ([!-~](?:[ -~]*[!-~])?)(?=\r\n)")
+"""As nearly all write it: what stands there is the value, without white space around it."""
 _USUAL = frozenset(
     (
         b"host",
@@ -54,13 +59,20 @@ class Heads:
         The scope has no client and no server.
         """
         end = _end(data)
-        known = self._known.get(data[:end])
+        head, token = data[:end], None
+        known = self._known.get(head)
+        if known is None:
+            head, token = _without_token(head)
+            known = self._known.get(head)
         if known is None or known.length != len(data) - end:
             return None
-        return known.scope, known.head, data[end:]
+        scope = known.scope
+        if token is not None:
+            scope = {**scope, "headers": [*scope["headers"], (b"authorization", token)]}
+        return scope, known.head, data[end:]
 
     def learn(self, data: bytes, scope: Scope, length: int) -> None:
-        """Keep the head of a request.
+        """Keep the head of a request, but for the token in it.
 
         Args:
             data: The request, and nothing beside it.
@@ -71,14 +83,26 @@ class Heads:
         end = _end(data)
         if not end or len(data) - end != length or scope["query_string"]:
             return
-        if any(name not in _USUAL for name, _ in scope["headers"]):
+        head, token = _without_token(data[:end])
+        headers = list(scope["headers"])
+        if token is not None:
+            # Where there is a second one it stays, and forbids to keep any of it.
+            headers.remove((b"authorization", token))
+        if any(name not in _USUAL for name, _ in headers):
             return
         if len(self._known) >= MOST:
             del self._known[next(iter(self._known))]
-        self._known[data[:end]] = Known({**scope, "client": None, "server": None}, head_of(scope), length)
+        kept = {**scope, "headers": headers, "client": None, "server": None}
+        self._known[head] = Known(kept, head_of(scope), length)
 
 
 def _end(data: bytes) -> int:
     """Where the head ends; 0 where it does not, or is too long."""
     at = data.find(_END, 0, LONGEST)
     return 0 if at < 0 else at + len(_END)
+
+
+def _without_token(head: bytes) -> tuple[bytes, bytes | None]:
+    """A head without its line with a token, and that token; the head as it is where it has no such line."""
+    line = _TOKEN_LINE.match(head, head.find(_NAME) - len(b"\r\nA"))
+    return (head, None) if line is None else (head[: line.start()] + head[line.end() :], line[1])
