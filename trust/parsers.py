@@ -258,6 +258,7 @@ PARSERS = {
                 b"GET / HTTP/1.1\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
                 b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
                 b"POST / HTTP/1.1\r\nhost: x\r\nauthorization: Bearer zq_a_b\r\ncontent-length: 3\r\n\r\nabc",
+                b"\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n",
                 b"GET / HTTP/1.1\r\n\r\njunk\r\n\r\n",
                 b"OPTIONS * HTTP/1.1\r\nconnection: close\r\n\r\n" + b"GET / HTTP/1.1\r\n\r\n" * 2,
                 b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\nno length\r\n",

@@ -233,6 +233,19 @@ async def test_a_token_that_is_revoked_is_one_no_more(tmp_path: Any) -> None:
         assert server.store.calls == [1]
 
 
+async def test_a_defect_where_it_is_asked_who_calls_is_met_by_each_alone(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = shown(Grants(tmp_path).token(Scope.ENQUEUE), job())
+    async with familiar(3, request, auth="tokens", root_dir=tmp_path) as server:
+        with monkeypatch.context() as defect:
+            defect.setattr(server.app.auth, "recognise", dict)
+            assert [statuses(answer) for answer in await server.send([request] * 3)] == [[500]] * 3
+        assert [record.message for record in caplog.records] == ["request failed"] * 3
+        assert [statuses(answer) for answer in await server.send([request] * 3)] == [[201]] * 3
+        assert server.store.calls == [3]
+
+
 async def test_where_each_request_is_logged_all_go_alone(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "zizq.api.primary")
     async with familiar(3) as server:

@@ -66,16 +66,16 @@ class Gate:
         elif kind is Reach.SERVER:
             caller.check_whole(f"{operation.method} {operation.path}")
 
-    def may_enqueue(self, scope: Scope, jobs: Sequence[Enqueue]) -> bool:
-        """Whether somebody may enqueue jobs; where they may not, `admit` says why, and that is what counts."""
-        try:
-            caller = caller_of(self._auth, scope)
-            caller.check_scope(op.Scope.ENQUEUE)
-            if caller.is_limited:
-                check_new(caller, jobs)
-        except Denied:
-            return False
-        return True
+    def enqueuer(self, scope: Scope) -> Caller:
+        """Who makes a request to enqueue; a refusal counts only where `admit` says it.
+
+        Raises:
+            Unauthenticated: When nobody knows who calls.
+            NotPermitted: When they may not enqueue.
+        """
+        caller = caller_of(self._auth, scope)
+        caller.check_scope(op.Scope.ENQUEUE)
+        return caller
 
     async def _check_job(self, caller: Caller, operation: Operation, job_id: str) -> None:
         """Behave as if jobs of other queues were not there.

@@ -12,11 +12,11 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from zizq.errors import BadRequest, Refusal, Unavailable
+from zizq.errors import Refusal, Unavailable
 from zizq.server.broker import Broker
 from zizq.server.http import bodies
 from zizq.server.http.exchange import CONTENT_TYPE, Response, broken, refused
-from zizq.server.http.gate import Gate
+from zizq.server.http.gate import Gate, check_new
 from zizq.server.http.head import Whole
 from zizq.server.http.load import Load
 from zizq.wire import codec
@@ -64,7 +64,7 @@ class EnqueueLots:
         self._running: set[asyncio.Task[None]] = set()
 
     def add(self, request: Whole) -> None:
-        """Take a request whose head leaves nothing to be refused, as `http.head.Together` says."""
+        """Take a request whose head leaves nothing to be refused but its caller."""
         if len(request.body) > LARGEST:
             request.begin()
             return
@@ -84,36 +84,33 @@ class EnqueueLots:
             self._run_soon()
         lot, asked = [], []
         for one in came:
-            wanted = self._plain(one.body)
-            if wanted is not None and self._may(one, wanted) and self._enters(one):
-                lot.append(one)
-                asked.append(wanted)
-            else:
+            wanted = self._plain(one)
+            if wanted is None:
                 # Its own call does what is asked for, or says what is wrong.
                 one.begin()
+            else:
+                lot.append(one)
+                asked.append(wanted)
         if lot:
             answers = await self._enqueue(asked)
             for one in lot:
                 self._load.leave(one.address, 1, 0)
             self._answer(lot, answers)
 
-    def _plain(self, body: bytes) -> Enqueue | None:
-        """What a body asks for, where it can be read and has no options."""
+    def _plain(self, one: Whole) -> Enqueue | None:
+        """What a request asks for, where it has no options and there is nothing to refuse; from now on it waits."""
         try:
-            wanted = _ENQUEUE.read(body, self._body_form)
-        except BadRequest:
-            return None
-        return None if bodies.has_options(wanted) else wanted
-
-    def _may(self, one: Whole, wanted: Enqueue) -> bool:
-        return self._gate is None or self._gate.may_enqueue(one.scope, [wanted])
-
-    def _enters(self, one: Whole) -> bool:
-        try:
+            caller = None if self._gate is None else self._gate.enqueuer(one.scope)
+            wanted = _ENQUEUE.read(one.body, self._body_form)
+            if bodies.has_options(wanted):
+                return None
+            if caller is not None and caller.is_limited:
+                check_new(caller, [wanted])
             self._load.enter(one.address)
-        except Refusal:
-            return False
-        return True
+        except Exception:
+            # Its own call meets a defect again, and tells of it.
+            return None
+        return wanted
 
     async def _enqueue(self, asked: Sequence[Enqueue]) -> Sequence[bytes] | Response | None:
         """Store the jobs that are asked for, all or none.

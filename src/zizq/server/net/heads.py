@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from zizq.server.http.exchange import Scope
 from zizq.server.http.head import Head, head_of
+from zizq.server.net.limits import MAX_FIELDS
 
 MOST = 512
 """Heads that are kept: those of a few kinds of requests, with bodies of many lengths."""
@@ -83,12 +84,16 @@ class Heads:
         end = _end(data)
         if not end or len(data) - end != length or scope["query_string"]:
             return
+        # An empty line before the request is read over, and behind it another line is none of the head.
+        if data.startswith((b"\r", b"\n")):
+            return
         head, token = _without_token(data[:end])
         headers = list(scope["headers"])
         if token is not None:
             # Where there is a second one it stays, and forbids to keep any of it.
             headers.remove((b"authorization", token))
-        if any(name not in _USUAL for name, _ in headers):
+        # With a token there may be one more.
+        if len(headers) >= MAX_FIELDS or any(name not in _USUAL for name, _ in headers):
             return
         if len(self._known) >= MOST:
             del self._known[next(iter(self._known))]

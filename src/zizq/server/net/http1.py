@@ -221,16 +221,19 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The head is whole."""
         self._in_head, self._has_moved = False, True
-        if len(self._fields) > MAX_FIELDS or (self._is_wide and _size(self._fields) + len(self._target) > MAX_HEAD):
+        # There may be a secret among them, which stays no longer than its request.
+        fields, self._fields = self._fields, []
+        if len(fields) > MAX_FIELDS or (self._is_wide and _size(fields) + len(self._target) > MAX_HEAD):
             self._find(431)
-        elif any(name == b"transfer-encoding" and value.strip().lower() != b"chunked" for name, value in self._fields):
+        elif any(name == b"transfer-encoding" and value.strip().lower() != b"chunked" for name, value in fields):
             # What llhttp does not know it takes for no body, and says so behind the head, when the call has begun.
             self._find(501)
         if self._flaw or self._is_last or len(self._waiting) >= AHEAD:
             # Those before are answered, and then the connection ends: whoever sent so many sends the rest again.
             self._is_last = self._has_more = True
             return
-        exchange = Exchange(self, self._scope(), expects=self._expects())
+        expects = any(name == b"expect" and value.lower() == b"100-continue" for name, value in fields)
+        exchange = Exchange(self, self._scope(fields), expects=expects)
         self._reading = exchange
         if not self._parser.should_keep_alive() or self._parser.get_http_version() == "1.0":
             self._is_last = True
@@ -254,11 +257,7 @@ class Connection(asyncio.Protocol):
             self._reading = None
             self.due_at = _NEVER
 
-    def _expects(self) -> bool:
-        """Whether the client waits to hear that its body is wanted."""
-        return any(name == b"expect" and value.lower() == b"100-continue" for name, value in self._fields)
-
-    def _scope(self) -> Scope:
+    def _scope(self, fields: list[tuple[bytes, bytes]]) -> Scope:
         path, _, query = _origin(self._target).partition(b"?")
         text = path.decode("latin-1")
         return {
@@ -271,7 +270,7 @@ class Connection(asyncio.Protocol):
             "raw_path": path,
             "query_string": query,
             "root_path": "",
-            "headers": self._fields,
+            "headers": fields,
             "client": self.client,
             "server": self.server,
             "extensions": {READS_ON: {}, KEPT: {}},
