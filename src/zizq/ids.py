@@ -84,9 +84,9 @@ def _lots(clock: Clock, dice: Dice) -> Generator[list[str], int, None]:
     """Identifiers, as many at a time as are asked for."""
     wall_ms, bits, groups = clock.wall_ms, dice.bits, _GROUPS
     at, low, high, high_at = -1, 0, 0, -1
-    # Instant and high counter stay the same for many identifiers, and so do most of their digits: these are kept, with
-    # what the instant and the counter add to the digits behind.
-    digits, rest, is_new = "", 0, True
+    # Most digits stay the same for many identifiers: these are kept, with the three behind them and what makes the last
+    # six. That grows by a low counter each time, and the three by what it has too much.
+    digits, three, six, is_new = "", 0, 0, True
     ids: list[str] = []
     while True:
         count = yield ids
@@ -104,15 +104,17 @@ def _lots(clock: Clock, dice: Dice) -> Generator[list[str], int, None]:
                 # The high counter is drawn anew once a second: unguessable, yet ordered within a millisecond.
                 if at - high_at >= 1000 or high_at < 0:
                     high_at, high = at, bits(24)
-                kept, rest = divmod(at << 80 | high << 56, _HALF)
-                digits, is_new = _encode_high(kept), False
-            tail = rest + (low << 32 | bits(32))
-            low += 1
-            if tail < _HALF:
-                # `_encode_low`, without a call for each.
-                tail, d = divmod(tail, _GROUP)
-                tail, c = divmod(tail, _GROUP)
-                a, b = divmod(tail, _GROUP)
-                ids.append(f"{digits}{groups[a]}{groups[b]}{groups[c]}{groups[d]}")
+                kept, six = divmod(at << 80 | high << 56 | low << 32, _GROUP**2)
+                kept, three = divmod(kept, _GROUP)
+                first, last = divmod(kept, _GROUP)
+                digits, is_new = _encode_high(first) + groups[last], False
+            noise = bits(32)
+            # What `encode` would make of it, as far as that changes and without a call for each.
+            more, d = divmod(six + noise, _GROUP)
+            more, c = divmod(more, _GROUP)
+            if three + more < _GROUP:
+                ids.append(f"{digits}{groups[three + more]}{groups[c]}{groups[d]}")
             else:
-                ids.append(encode(at << 80 | high << 56 | (tail - rest)))
+                ids.append(encode(at << 80 | high << 56 | low << 32 | noise))
+            low += 1
+            six += 1 << 32
