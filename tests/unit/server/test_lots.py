@@ -128,11 +128,7 @@ async def test_each_hears_what_it_hears_alone(seed: int, broken: list[bytes]) ->
     }
     async with familiar(len(some), *known.values()) as together, serving(1) as alone:
         heard = await together.send(requests)
-        expected = []
-        for request in requests:
-            # Nobody knows its head.
-            alone.clients[0] = Client(alone.app.asgi)
-            expected += await alone.send([request])
+        expected = await alone.send_each(requests)
         assert (max(together.store.calls) > 5) == (not broken)
         assert max(alone.store.calls) == 1
         assert list(map(_without_id, heard)) == list(map(_without_id, expected))
@@ -210,11 +206,7 @@ async def test_who_may_not_is_refused_as_alone_and_the_others_not(tmp_path: Any)
     server_of = {"auth": "tokens", "root_dir": tmp_path}
     async with familiar(len(requests), shown(good, job()), **server_of) as together, serving(1, **server_of) as alone:
         heard = await together.send(requests)
-        expected = []
-        for request in requests:
-            # Nobody knows its head.
-            alone.clients[0] = Client(alone.app.asgi)
-            expected += await alone.send([request])
+        expected = await alone.send_each(requests)
         assert together.store.calls == [2]
         assert [status for answer in heard for status in statuses(answer)] == [401, 201, 201, 403, 403, *[401] * 5]
         assert list(map(_without_id, heard)) == list(map(_without_id, expected))

@@ -204,7 +204,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """The first byte of a request came."""
-        self._fields, self._target = [], b""
+        self._target = b""
         self._in_head = self._has_moved = True
         if self._current is None:
             self.due_at = self.host.loop.time() + HEAD_S
